@@ -1,0 +1,249 @@
+"""Settings: one TOML file plus MMBOT_* environment variables, validated once, frozen.
+
+Owns: every key the bot understands, its default, range and unit. Unknown or ill-typed keys are errors that name the key and
+the nearest valid one. Secrets are SecretStr: they do not print. Environment: MMBOT_SECTION__KEY (for example
+MMBOT_ACCOUNT__PRIVATE_KEY) beats the file.
+"""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mmbot.errors import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(Section):
+    """Which instance this is and where its files go."""
+    name: str = Field("paper", pattern=r"^[a-z0-9_-]{1,24}$", description="names the shared memory and the run directory")
+    dir: Path = Field(Path("var"), description="parent of the run directory <dir>/<name>")
+
+    @property
+    def path(self) -> Path:
+        return self.dir.expanduser().absolute() / self.name
+
+
+class Venue(Section):
+    """Endpoints. In paper mode empty ones are filled in from sim.base_port."""
+    clob_url: str = ""
+    gamma_url: str = ""
+    ws_url: str = Field("", description="base of .../market and .../user")
+    rtds_url: str = ""
+    binance_ws_url: str = ""
+    geoblock_url: str = ""
+    clock_url: str = Field("", description="paper only: where the exchange serves the tape's clock")
+    chain_id: int = 137
+
+
+class Account(Section):
+    """Who trades. Empty in paper mode: the exchange's funded test account is used."""
+    private_key: SecretStr = SecretStr("")
+    api_key: SecretStr = SecretStr("")
+    api_secret: SecretStr = SecretStr("")
+    api_passphrase: SecretStr = SecretStr("")
+    signature_type: Literal[0, 1, 2, 3] = 0
+    funder: str = Field("", description="address that holds the money; empty: the key's own address (signature type 0)")
+
+
+class Markets(Section):
+    durations: list[Literal["15m", "5m"]] = ["15m"]
+    poll_s: float = Field(2.0, gt=0, le=60)
+    lead_s: float = Field(60.0, ge=5, le=900, description="announce and pre-subscribe the next window this long before the roll")
+
+
+class Strategy(Section):
+    """The parameter block of the core: names and order are those of shm_layout.records.PARAMS (without version and stamp)."""
+    target_total: float = Field(0.992, gt=0.5, lt=1)
+    target_total_min: float = Field(0.98, gt=0.5, lt=1)
+    target_total_max: float = Field(0.995, gt=0.5, lt=1)
+    levels: int = Field(2, ge=1, le=4)
+    level_step_ticks: int = Field(1, ge=1, le=10)
+    base_size_u6: int = Field(20_000_000, ge=0)
+    next_size_u6: int = Field(10_000_000, ge=0)
+    size_decay: float = Field(0.6, gt=0, le=1)
+    model_weight: float = Field(0.3, ge=0, le=1, description="fair = w * model + (1-w) * market mid")
+    skew_per_share: float = Field(0.0002, ge=0, le=0.1)
+    skew_max: float = Field(0.05, ge=0, le=0.5)
+    severe_imbalance_u6: int = Field(60_000_000, ge=0)
+    max_imbalance_u6: int = Field(120_000_000, ge=0)
+    max_exposure_u6: int = Field(150_000_000, ge=0)
+    cutoff_s: float = Field(60.0, ge=0)
+    next_lead_s: float = Field(60.0, ge=0, description="quote the next window this long before it starts")
+    stale_market_ns: int = Field(750_000_000, gt=0)
+    stale_oracle_ns: int = Field(5_000_000_000, gt=0)
+    stale_spot_ns: int = Field(1_500_000_000, gt=0)
+    stale_spot_scale: float = Field(0.7, ge=0, le=1)
+    half_life_var_s: float = Field(30.0, gt=0)
+    half_life_drift_s: float = Field(120.0, gt=0)
+    drift_clamp: float = Field(0.0, ge=0)
+    var_ref: float = Field(1e-8, gt=0)
+    var_floor: float = Field(2.5e-9, gt=0, description="least variance of ln price per second")
+    k_vol: float = Field(0.15, ge=0)
+    k_spread: float = Field(0.10, ge=0)
+    k_time: float = Field(0.05, ge=0)
+    k_fast: float = Field(0.15, ge=0)
+    fast_move: float = Field(0.001, gt=0, description="|ln return| over 1 s that counts as fast (10 bps)")
+    target_ttl_ns: int = Field(500_000_000, ge=100_000_000, le=5_000_000_000)
+    refresh_ns: int = Field(100_000_000, ge=10_000_000)
+    warmup_ns: int = Field(300_000_000, ge=0)
+
+
+class Execution(Section):
+    min_update_interval_ms: float = Field(250.0, ge=0)
+    reprice_ticks: int = Field(1, ge=1)
+    resize_fraction: float = Field(0.10, ge=0, le=1)
+    orders_per_s: float = Field(40.0, gt=0)
+    orders_burst: int = Field(60, gt=0)
+    cancels_per_s: float = Field(80.0, gt=0)
+    cancels_burst: int = Field(120, gt=0)
+    connections: int = Field(4, ge=2, le=16)
+    request_timeout_s: float = Field(3.0, gt=0)
+    reconcile_s: float = Field(5.0, gt=0)
+    pool_radius_ticks: int = Field(3, ge=0, le=20)
+    pool_max_age_s: float = Field(20.0, gt=0)
+    rehearse_hz: float = Field(200.0, ge=0, le=1000)
+
+
+class Guardian(Section):
+    beat_s: float = Field(1.0, gt=0, le=5)
+    unsound_ms: float = Field(400.0, ge=50)
+    sound_for_ms: float = Field(500.0, ge=0)
+    check_ms: float = Field(25.0, gt=0)
+
+
+class Sim(Section):
+    """The exchange of paper mode."""
+    base_port: int = Field(8701, ge=1024, le=65500)
+    tape: str = Field("btc15m", description="btc15m (bundled), chainlink-day, or probe")
+    tape_dir: Path | None = None
+    speed: float = Field(1.0, gt=0, le=200)
+    start_before_roll_s: float = Field(45.0, ge=0, le=840)
+    seed: int = 1
+    frames_per_s: float = Field(200.0, ge=0, le=2000, description="generated deep-level changes per market (one frame covers both tokens)")
+    taker_delay_ms: float = Field(150.0, ge=0)
+    settle_ms: float = Field(2000.0, ge=0, description="MATCHED to MINED, and again to CONFIRMED")
+    cash_u6: int = Field(1_000_000_000, ge=0)
+    probe_period_ms: float = Field(300.0, gt=0)
+
+
+class Cpu(Section):
+    pin: bool = True
+    keep_awake: bool = True
+
+
+class Log(Section):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Settings(BaseSettings):
+    """All settings of one instance."""
+    model_config = SettingsConfigDict(env_prefix="MMBOT_", env_nested_delimiter="__", extra="forbid", frozen=True,
+                                      env_ignore_empty=True)
+    profile: Literal["paper", "live"] = "paper"
+    run: Run = Run()
+    venue: Venue = Venue()
+    account: Account = Account()
+    markets: Markets = Markets()
+    strategy: Strategy = Strategy()
+    execution: Execution = Execution()
+    guardian: Guardian = Guardian()
+    sim: Sim = Sim()
+    cpu: Cpu = Cpu()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls, init_settings: PydanticBaseSettingsSource,
+                                   env_settings: PydanticBaseSettingsSource, dotenv_settings, file_secret_settings):
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paper_endpoints(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("profile", "paper") == "paper":
+            sim = data.get("sim") or {}
+            venue = data.get("venue") or {}
+            if isinstance(sim, dict) and isinstance(venue, dict):
+                data["venue"] = {**paper_endpoints(int(sim.get("base_port", Sim().base_port))), **venue}
+        return data
+
+
+def paper_endpoints(base_port: int) -> dict[str, str]:
+    """The exchange simulator's endpoints: CLOB REST, Gamma, CLOB WebSocket, RTDS and Binance on five consecutive ports."""
+    host = "127.0.0.1"
+    return {
+        "clob_url": f"http://{host}:{base_port}", "gamma_url": f"http://{host}:{base_port + 1}",
+        "ws_url": f"ws://{host}:{base_port + 2}/ws", "rtds_url": f"ws://{host}:{base_port + 3}",
+        "binance_ws_url": f"ws://{host}:{base_port + 4}", "geoblock_url": f"http://{host}:{base_port}/api/geoblock",
+        "clock_url": f"http://{host}:{base_port}/sim/clock",
+    }
+
+
+def known_keys() -> list[str]:
+    """Every dotted key a config may hold."""
+    keys = []
+    for name, field in Settings.model_fields.items():
+        sub = field.annotation
+        if isinstance(sub, type) and issubclass(sub, Section):
+            keys += [name, *(f"{name}.{k}" for k in sub.model_fields)]
+        else:
+            keys.append(name)
+    return keys
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = []
+    for e in error.errors():
+        key = ".".join(str(p) for p in e["loc"])
+        if e["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, known_keys(), 1, 0.0)
+            lines.append(f"{source}: unknown key {key!r}; the nearest valid key is {near[0]!r}")
+        else:
+            shown = "" if key.startswith("account.") else f" (got {e.get('input')!r})"
+            lines.append(f"{source}: {key}: {e['msg']}{shown}")
+    return "\n".join(lines)
+
+
+def _env_unknown() -> list[str]:
+    keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
+    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON"}
+    bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
+    return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]
+
+
+def load(path: str | Path | None = None, **overrides: Any) -> Settings:
+    """Settings from a TOML file (default: $MMBOT_CONFIG, else the paper preset), the environment, and keyword overrides.
+
+    ``overrides``: dotted keys with ``__`` for the dot, as ``sim__speed=4``; they beat the file, the environment beats them.
+    Errors: UserError naming the file, the key and the nearest valid key.
+    """
+    path = Path(path or os.environ.get("MMBOT_CONFIG") or PRESETS / "paper.toml")
+    if not path.exists() and (PRESETS / f"{path}.toml").exists():
+        path = PRESETS / f"{path}.toml"
+    try:
+        data = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"config file {path} does not exist (presets: {', '.join(sorted(p.stem for p in PRESETS.glob('*.toml')))})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        raise UserError(f"config file {path}: {e}") from None
+    for key, value in overrides.items():
+        section, _, name = key.rpartition("__")
+        if section:
+            data.setdefault(section, {})[name] = value
+        else:
+            data[name] = value
+    if bad := _env_unknown():
+        raise UserError("\n".join(bad))
+    try:
+        return Settings(**data)
+    except ValidationError as e:
+        raise UserError(_explain(e, str(path))) from None

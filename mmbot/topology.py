@@ -1,0 +1,133 @@
+"""THE table: which processes exist, what each writes and reads, where it runs and how it waits.
+
+Owns: process names, segment names, ring depths, CPU placement. Everything else (segment sizes, pins, the monitor's rows,
+the test of supervisor.conf) is computed from here. No I/O except reading the CPU set in `placement`.
+
+A ring has exactly one writer; a seqlock segment has exactly one writer; a reader appears in ``reads`` or does not read.
+"""
+
+import os
+from dataclasses import dataclass
+
+from shm_layout import records as r
+
+
+@dataclass(frozen=True)
+class RingSpec:
+    """A broadcast ring: ``record`` dtype, ``depth`` slots (a power of two)."""
+    record: object
+    depth: int
+
+
+@dataclass(frozen=True)
+class SeqlockSpec:
+    """``count`` latest-value cells of ``record``."""
+    record: object
+    count: int = 1
+
+
+RINGS = {
+    "md.market": RingSpec(r.MARKET, 4096),
+    "md.oracle": RingSpec(r.ORACLE, 1024),
+    "md.binance": RingSpec(r.SPOT, 4096),
+    "user": RingSpec(r.USER, 1024),
+    "decisions": RingSpec(r.TARGET, 2048),
+    "orders": RingSpec(r.ORDER_EVENT, 2048),
+}
+SEQLOCKS = {
+    "markets": SeqlockSpec(r.MARKETS),
+    "book": SeqlockSpec(r.MARKET, r.MARKET_SLOTS),
+    "oracle": SeqlockSpec(r.ORACLE_STATE),
+    "targets": SeqlockSpec(r.TARGET, r.MARKET_SLOTS),
+    "account": SeqlockSpec(r.ACCOUNT),
+    "guard": SeqlockSpec(r.GUARD),
+    "params": SeqlockSpec(r.PARAMS),
+}
+
+
+@dataclass(frozen=True)
+class Process:
+    """One row.
+
+    wait: "spin" (owns a CPU), "epoll" (sleeps in its event loop), "doorbell" (epoll, plus a FIFO others ring).
+    cpu: "hot" (a CPU of its own when there are two or more), "shared", "idle" (shared, SCHED_IDLE).
+    reads_vitals: reads the vitals pages of all other processes.
+    """
+    name: str
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+    cpu: str = "shared"
+    wait: str = "epoll"
+    nice: int = 0
+    profiles: tuple[str, ...] = ("paper", "live")
+    priority: int = 100
+    reads_vitals: bool = False
+    note: str = ""
+
+
+PROCESSES = (
+    Process("sim", (), (), nice=5, profiles=("paper",), priority=10,
+            note="the exchange of paper mode, on loopback sockets"),
+    Process("discovery", ("markets",), (), priority=20,
+            note="current and next windows from Gamma"),
+    Process("feed_market", ("md.market", "book"), ("markets",), priority=30,
+            note="market channel: books and trades"),
+    Process("feed_user", ("user",), ("markets",), priority=30,
+            note="user channel: own orders and trades"),
+    Process("feed_oracle", ("md.oracle", "oracle"), (), priority=30,
+            note="Chainlink spot and TWAP-60"),
+    Process("feed_binance", ("md.binance",), (), priority=30,
+            note="Binance best bid/ask and trades"),
+    Process("core", ("targets", "decisions", "params"),
+            ("md.market", "md.oracle", "md.binance", "markets", "book", "oracle", "account", "guard"),
+            cpu="hot", wait="spin", priority=40, note="records in, desired quotes out"),
+    Process("executor", ("account", "orders"), ("targets", "markets", "user", "guard"), wait="doorbell", nice=-5, priority=50,
+            note="desired quotes x live orders; the only one that spends money"),
+    Process("guardian", ("guard",), ("account", "markets"), wait="epoll", nice=-5, priority=60, reads_vitals=True,
+            note="heartbeat chain and panic cancel"),
+    Process("awake", (), (), cpu="idle", wait="spin", priority=90,
+            note="keeps the shared CPU out of its sleep states (SCHED_IDLE)"),
+)
+BY_NAME = {p.name: p for p in PROCESSES}
+#: who rings whose bell after publishing what
+BELLS = {"targets": ("executor",), "user": ("executor",), "guard": ("executor",)}
+
+
+def writer_of(segment: str) -> str:
+    """Name of the one process that writes ``segment``; vitals pages belong to their process."""
+    if segment.startswith("vitals."):
+        return segment.removeprefix("vitals.")
+    return next(p.name for p in PROCESSES if segment in p.writes)
+
+
+def processes(profile: str) -> tuple[Process, ...]:
+    """Rows that run in ``profile``, in start order."""
+    return tuple(sorted((p for p in PROCESSES if profile in p.profiles), key=lambda p: p.priority))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one process runs: its CPUs, the wait strategy it really uses, and why."""
+    cpus: frozenset[int]
+    wait: str
+    why: str
+
+
+def placement(process: Process, available: frozenset[int] | None = None) -> Placement:
+    """CPU set of a process, from the CPUs this session may use (``os.sched_getaffinity`` unless given).
+
+    1 CPU: nothing spins. 2 or 3: the hot process has the last CPU alone, all others share the rest. 4 and more: feed_market and
+    the executor get one each as well.
+    """
+    cpus = sorted(available if available is not None else os.sched_getaffinity(0))
+    if len(cpus) == 1:
+        wait = "backoff" if process.wait == "spin" else process.wait
+        return Placement(frozenset(cpus), wait, "one CPU: nothing spins")
+    if process.cpu == "hot":
+        return Placement(frozenset(cpus[-1:]), process.wait, f"{len(cpus)} CPUs: the last one alone, spinning")
+    own = {"executor": -2, "feed_market": -3}
+    if len(cpus) >= 4:
+        if process.name in own:
+            return Placement(frozenset([cpus[own[process.name]]]), process.wait, f"{len(cpus)} CPUs: one of its own")
+        return Placement(frozenset(cpus[:-3]), process.wait, f"{len(cpus)} CPUs: shares the first {len(cpus) - 3}")
+    return Placement(frozenset(cpus[:-1]), process.wait, f"{len(cpus)} CPUs: shares all but the hot one")
