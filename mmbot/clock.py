@@ -21,6 +21,7 @@ _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32
 ctypes.CDLL(None, mode=ctypes.RTLD_GLOBAL)
 
 mono_ns = time.monotonic_ns
+cpu_ns = time.process_time_ns
 
 
 @njit("int64(int64[::1])", cache=True)
