@@ -33,7 +33,7 @@ dir = "{dir}"
 [sim]
 base_port = {port}
 tape = "probe"
-start_before_roll_s = 840
+start_before_roll_s = 6
 probe_period_ms = {period_ms}
 [strategy]
 model_weight = 0.0
@@ -45,6 +45,15 @@ min_update_interval_ms = 0
 def get(path: str) -> dict:
     with urllib.request.urlopen(f"http://127.0.0.1:{BASE_PORT}{path}", timeout=5) as answer:
         return json.load(answer)
+
+
+def wait_for_roll() -> None:
+    """Until a window has begun whose first TWAP print could be seen: without its strike nobody should quote it."""
+    while True:
+        with contextlib.suppress(OSError):
+            if get("/time") % 900 < 800:
+                return
+        time.sleep(0.2)
 
 
 def collect(seconds: float) -> tuple[list[int], list[int]]:
@@ -88,7 +97,8 @@ def mmbot(*args: str, config: Path) -> subprocess.CompletedProcess:
 def measure_ours(config: Path, seconds: float, period_ms: float) -> dict:
     mmbot("up", config=config)
     try:
-        time.sleep(4)
+        wait_for_roll()
+        time.sleep(5)
         frames, posts = collect(seconds)
         hops = json.loads(mmbot("latency", "--json", config=config).stdout)["hops"]
     finally:
@@ -111,6 +121,7 @@ def exchange(config: Path):
 
 def measure_reference(config: Path, seconds: float, period_ms: float, name: str, extra_env: dict) -> dict:
     with exchange(config) as about:
+        wait_for_roll()
         bot = subprocess.Popen([sys.executable, str(ROOT / "bench" / "reference_bot.py"), "--base-port", str(BASE_PORT), "--key",
                                 about["private_key"], "--seconds", str(seconds + 3)], env={**os.environ, **extra_env},
                                stdout=subprocess.DEVNULL)
