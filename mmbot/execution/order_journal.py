@@ -1,0 +1,137 @@
+"""The order journal: an order's id is on file before its POST leaves, so a crash can always be asked about.
+
+Owns: one append-only file, `journal/orders.log` in the run directory. Writes: the executor's order manager, one `os.write` per POST
+(a kill of the process loses nothing; a background thread syncs to disk every ~50 ms for the case of a power cut). Reads: the
+executor at its next start.
+Can go wrong: the last line is torn by a crash (it is ignored: its POST was never sent, because the write comes first); a line is
+damaged (skipped and counted); the disk is full (`JournalError`: the POST must not be sent); the file grows (rewritten with the open
+orders only, through a temporary file and rename).
+
+Lines, all ASCII, ended by one newline:
+    S <order id, 64 hex> <market id> <token> <level> <side> <price 1e-4> <size 1e-6> <wall ms>    about to be sent
+    D <order id> <reason>                                                                        over, for the stated reason (a word)
+"""
+
+import os
+import re
+import threading
+from pathlib import Path
+
+SYNC_S = 0.05
+COMPACT_BYTES = 8 << 20
+_SENT = re.compile(rb"S ([0-9a-f]{64}) (\d+) ([01]) ([0-3]) ([01]) (\d+) (\d+) (\d+)")
+_DONE = re.compile(rb"D ([0-9a-f]{64}) (\S+)")
+
+
+class JournalError(OSError):
+    """The order journal cannot be written: no order may be sent."""
+
+
+class Sent:
+    """One order that was about to be sent when the journal ends, and of which no end is known."""
+
+    __slots__ = ("order_id", "market_id", "token", "level", "side", "px_e4", "size_u6", "wall_ms")
+
+    def __init__(self, order_id: str, market_id: int, token: int, level: int, side: int, px_e4: int, size_u6: int, wall_ms: int):
+        self.order_id, self.market_id, self.token, self.level = order_id, market_id, token, level
+        self.side, self.px_e4, self.size_u6, self.wall_ms = side, px_e4, size_u6, wall_ms
+
+
+def sent_line(digest_hex: str, market_id: int, token: int, level: int, side: int, px_e4: int, size_u6: int, wall_ms: int) -> bytes:
+    """The write-ahead line of one order; ``digest_hex`` with or without 0x."""
+    return b"S %b %d %d %d %d %d %d %d\n" % (digest_hex[-64:].encode(), market_id, token, level, side, px_e4, size_u6, wall_ms)
+
+
+def done_line(digest_hex: str, reason: str) -> bytes:
+    """The line that closes an order; ``reason`` is one word."""
+    return b"D %b %b\n" % (digest_hex[-64:].encode(), reason.encode())
+
+
+def replay(path: Path) -> tuple[dict[str, Sent], int]:
+    """(orders whose end is not on file, by 0x id; count of damaged lines). A missing file is an empty journal."""
+    open_: dict[str, Sent] = {}
+    damaged = 0
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return open_, damaged
+    lines = data.split(b"\n")
+    lines.pop()                     # after the last newline: nothing, or the torn line of a POST that was never sent
+    for line in lines:
+        if not line:
+            continue
+        if m := _SENT.fullmatch(line):
+            order_id = "0x" + m[1].decode()
+            open_[order_id] = Sent(order_id, *(int(v) for v in m.groups()[1:]))
+        elif m := _DONE.fullmatch(line):
+            open_.pop("0x" + m[1].decode(), None)
+        else:
+            damaged += 1
+    return open_, damaged
+
+
+class OrderJournal:
+    """The writer. `sync_thread=False` leaves syncing to explicit `sync` calls (tests)."""
+
+    def __init__(self, path: Path, sync_thread: bool = True):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.found, self.damaged = replay(path)
+        self.fd = -1
+        self.size = 0
+        self._dirty = False
+        self._closing = threading.Event()
+        self._open()
+        self._thread = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True) if sync_thread else None
+        if self._thread:
+            self._thread.start()
+
+    def _open(self) -> None:
+        self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self.fd).st_size
+        if self.size and os.pread(self.fd, 1, self.size - 1) != b"\n":
+            self.append(b"\n")      # fence off a torn line, so that the next one starts clean
+
+    def append(self, lines: bytes) -> None:
+        """Hand whole lines to the kernel. Errors: JournalError; then nothing that depends on the lines may happen."""
+        try:
+            written = os.write(self.fd, lines)
+        except OSError as e:
+            raise JournalError(f"order journal {self.path}: {e.strerror}") from e
+        self.size += written
+        self._dirty = True
+        if written != len(lines):
+            raise JournalError(f"order journal {self.path}: only {written} of {len(lines)} bytes written (disk full?)")
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        if self._dirty and self.fd >= 0:
+            self._dirty = False
+            os.fdatasync(self.fd)
+
+    def _sync_loop(self) -> None:
+        while not self._closing.wait(SYNC_S):
+            self.sync()
+
+    def compact(self, open_lines: list[bytes]) -> None:
+        """Rewrite the file to ``open_lines`` (`sent_line` of each order that is not over)."""
+        fresh = self.path.with_suffix(".new")
+        with open(fresh, "wb") as f:
+            f.writelines(open_lines)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(fresh, self.path)
+        # The descriptor keeps its number, so that the syncing thread never meets a closed one.
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
+        self.size = os.fstat(self.fd).st_size
+
+    def close(self) -> None:
+        """Stop the syncing thread, sync, close."""
+        self._closing.set()
+        if self._thread:
+            self._thread.join()
+        self.sync()
+        os.close(self.fd)
+        self.fd = -1

@@ -1,0 +1,205 @@
+"""Desired quotes x own orders -> cancels and posts, for one window. Pure: no I/O, time is an argument.
+
+Owns: the states of an own order, and every rule about when a quote may be replaced. Called by the order manager on each fresh
+target and on each change of an own order. Can go wrong: nothing here raises on bad targets; a quote off the grid, too small or
+priced outside (0, 1) is left out and counted in ``invalid``.
+
+Rules
+- One order per (token, level). A replacement is a cancel and a post together; while a cancel is not confirmed, both orders count for
+  exposure and cash, and no third order is posted there.
+- Toward safety nothing waits: a quote that vanished, or a live bid above the desired price, is cancelled at once, whatever the
+  budget says (the venue lets cancels overdraw).
+- Everything else is churn and waits: ``min_update_ns`` since the last change of that quote, ``reprice_ticks``, ``resize_ppm``, tokens
+  in both buckets, and room for the new order; until then the old order stays.
+- Own bids on the two tokens must sum to less than 1 over everything that may still rest at the venue, cancels under way included:
+  an Up bid and a Down bid that sum to 1 or more would match each other (a mint against ourselves).
+- An order whose fate is not known yet (PENDING, CANCELING) is left alone; its key is busy until the answer comes.
+"""
+
+from shm_layout.records import BUY
+
+PENDING, LIVE, CANCELING, DONE = 1, 2, 3, 4
+STATE_NAMES = {PENDING: "PENDING", LIVE: "LIVE", CANCELING: "CANCELING", DONE: "DONE"}
+LEVELS = 4
+KEYS = 2 * LEVELS
+ONE_E4 = 10_000
+PPM = 1_000_000
+NEVER_NS = (1 << 63) - 1
+
+
+class Order:
+    """One own order. ``order_id`` is the 0x hex digest. Sizes in 1e-6 shares, price in 1e-4.
+
+    ``matched_u6`` is what the venue said was matched in total, ``booked_u6`` the sum of the trade legs that were seen; they meet in the end.
+    ``unknown`` is set while the outcome of the POST or the cancel is being found out.
+    """
+
+    __slots__ = ("order_id", "id_words", "market_id", "slot", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
+                 "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "reason",
+                 "queries", "t_query_ns")
+
+    def __init__(self, order_id, id_words, market_id, slot, token, level, side, px_e4, size_u6, state, t_sent_ns):
+        self.order_id, self.id_words = order_id, id_words
+        self.market_id, self.slot, self.token, self.level, self.side = market_id, slot, token, level, side
+        self.key = token * LEVELS + level
+        self.px_e4, self.size_u6 = px_e4, size_u6
+        self.matched_u6 = self.booked_u6 = 0
+        self.state = state
+        self.unknown = False
+        self.pooled = 0
+        self.t_sent_ns = t_sent_ns
+        self.t_live_ns = self.t_done_ns = self.t_cancel_ns = 0
+        self.params_version = 0
+        self.cause = None
+        self.reason = 0
+        self.queries = 0
+        self.t_query_ns = 0
+
+    @property
+    def open_u6(self) -> int:
+        """Shares that may still be filled without our having seen the trade: the number that exposure counts."""
+        if self.state == DONE:
+            return max(self.matched_u6 - self.booked_u6, 0)
+        return max(self.size_u6 - self.booked_u6, 0)
+
+    @property
+    def rest_u6(self) -> int:
+        """Shares still resting as far as we know."""
+        return self.size_u6 - (self.matched_u6 if self.matched_u6 > self.booked_u6 else self.booked_u6)
+
+
+class Limits:
+    """What `diff` has to respect in one window; the manager keeps one per window and updates it in place.
+
+    last_ns[key]: last change of that quote. hold_ns[key]: no post before this (a fill that the core may not have seen yet, a leg
+    in quarantine). orders, cancels: tokens. cash_u6: dollars that this window's open bids may reserve together.
+    """
+
+    __slots__ = ("tick_e4", "min_size_u6", "min_update_ns", "reprice_ticks", "resize_ppm", "orders", "cancels", "cash_u6", "last_ns", "hold_ns")
+
+    def __init__(self, tick_e4=100, min_size_u6=5_000_000, min_update_ns=250_000_000, reprice_ticks=1, resize_ppm=100_000,
+                 orders=60, cancels=120, cash_u6=NEVER_NS):
+        self.tick_e4, self.min_size_u6 = tick_e4, min_size_u6
+        self.min_update_ns, self.reprice_ticks, self.resize_ppm = min_update_ns, reprice_ticks, resize_ppm
+        self.orders, self.cancels, self.cash_u6 = orders, cancels, cash_u6
+        self.last_ns = [-NEVER_NS] * KEYS
+        self.hold_ns = [-NEVER_NS] * KEYS
+
+
+class Plan:
+    """cancels: Orders to cancel. posts: desired quotes to post. urgent: some cancel is a move toward safety, so cancels go first.
+
+    deferred: changes wanted but not made now. again_ns: when a deferred one is due by time alone (NEVER_NS: an answer will bring it).
+    invalid: quotes left out. mint: posts held back because they could match our own bid on the other token.
+    """
+
+    __slots__ = ("cancels", "posts", "urgent", "deferred", "again_ns", "invalid", "mint")
+
+    def __init__(self):
+        self.cancels = []
+        self.posts = []
+        self.urgent = False
+        self.deferred = self.invalid = self.mint = 0
+        self.again_ns = NEVER_NS
+
+
+def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
+    """The plan that brings ``orders`` (the not-DONE Orders of a window) to ``desired`` ((token, level, side, px_e4, size_u6), ...)."""
+    plan = Plan()
+    want = {}
+    tick, least = limits.tick_e4, limits.min_size_u6
+    for q in desired:
+        px = q[3]
+        if 0 < px < ONE_E4 and not px % tick and q[4] >= least:
+            want[q[0] * LEVELS + q[1]] = q
+        else:
+            plan.invalid += 1
+    top = [0, 0]
+    reserved, busy = 0, 0
+    live = {}
+    for o in orders:
+        if o.side == BUY:
+            reserved += o.px_e4 * (o.size_u6 - o.booked_u6)
+            if o.px_e4 > top[o.token]:
+                top[o.token] = o.px_e4
+        if o.state != LIVE:
+            busy |= 1 << o.key
+        elif o.key in live:
+            plan.cancels.append(o)
+            plan.urgent = True
+            busy |= 1 << o.key
+        else:
+            live[o.key] = o
+    room = limits.cash_u6 * ONE_E4 - reserved
+    improve = _toward_safety(plan, live, want, limits, now_ns)
+    _posts(plan, want, live, improve, busy, top, room, limits, now_ns)
+    return plan
+
+
+def _toward_safety(plan: Plan, live: dict, want: dict, limits: Limits, now_ns: int) -> dict:
+    """Cancels what must go now; drops satisfied quotes from ``want``; returns the live orders whose replacement may go ahead by churn rules."""
+    improve = {}
+    for key, o in live.items():
+        q = want.get(key)
+        if q is None or q[2] != o.side:
+            plan.cancels.append(o)
+            plan.urgent = True
+            continue
+        move = q[3] - o.px_e4 if o.side == BUY else o.px_e4 - q[3]
+        if move < 0:
+            plan.cancels.append(o)
+            plan.urgent = True
+            continue
+        size = q[4]
+        resize = o.size_u6 - (o.matched_u6 if o.matched_u6 > o.booked_u6 else o.booked_u6) - size
+        if move < limits.reprice_ticks * limits.tick_e4 and (-resize if resize < 0 else resize) * PPM <= limits.resize_ppm * size:
+            del want[key]
+            continue
+        due = limits.last_ns[key] + limits.min_update_ns
+        if due > now_ns:
+            plan.deferred += 1
+            if due < plan.again_ns:
+                plan.again_ns = due
+            del want[key]
+            continue
+        improve[key] = o
+    return improve
+
+
+def _posts(plan: Plan, want: dict, live: dict, improve: dict, busy: int, top: list, room: int, limits: Limits, now_ns: int) -> None:
+    """Posts what may be posted now; an order in ``improve`` is cancelled only together with its replacement."""
+    orders = limits.orders
+    cancels = limits.cancels - len(plan.cancels)
+    hold = limits.hold_ns
+    for key, q in want.items():
+        if busy >> key & 1:
+            plan.deferred += 1
+            continue
+        if hold[key] > now_ns:
+            plan.deferred += 1
+            if hold[key] < plan.again_ns:
+                plan.again_ns = hold[key]
+            continue
+        token, px = q[0], q[3]
+        old = improve.get(key)
+        if orders <= 0 or (old is not None and cancels <= 0):
+            plan.deferred += 1
+            plan.again_ns = min(plan.again_ns, now_ns + 25_000_000)
+            continue
+        if q[2] == BUY:
+            if px + top[1 - token] >= ONE_E4:
+                plan.deferred += 1
+                plan.mint += 1
+                continue
+            cost = px * q[4]
+            if cost > room:
+                plan.deferred += 1
+                continue
+            room -= cost
+            if px > top[token]:
+                top[token] = px
+        if old is not None:
+            plan.cancels.append(old)
+            cancels -= 1
+        plan.posts.append(q)
+        orders -= 1
