@@ -90,7 +90,7 @@ class OrderJournal:
         self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self.fd).st_size
         if self.size and os.pread(self.fd, 1, self.size - 1) != b"\n":
-            self.append(b"\n")      # fence off a torn line, so that the next one starts clean
+            self.append(b"~\n")     # spoil a torn line (it could read as whole) and start the next one clean
 
     def append(self, lines: bytes) -> None:
         """Hand whole lines to the kernel. Errors: JournalError; then nothing that depends on the lines may happen."""

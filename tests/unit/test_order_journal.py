@@ -1,0 +1,90 @@
+"""The order journal: written before the send, replayed after a crash, torn and damaged lines tolerated."""
+
+import os
+
+import pytest
+
+from mmbot.execution.order_journal import JournalError, OrderJournal, done_line, replay, sent_line
+
+A, B, C = ("%064x" % n for n in (0xA, 0xB, 0xC))
+
+
+def line(digest, **kw):
+    args = dict(market_id=1775028600015, token=1, level=2, side=0, px_e4=4800, size_u6=20_000_000, wall_ms=1775028601000) | kw
+    return sent_line(digest, **args)
+
+
+def test_what_was_sent_and_not_closed_is_found_again(tmp_path):
+    path = tmp_path / "journal" / "orders.log"
+    j = OrderJournal(path, sync_thread=False)
+    j.append(line(A) + line(B))
+    j.append(done_line("0x" + A, "canceled"))
+    j.close()
+    j = OrderJournal(path, sync_thread=False)
+    assert list(j.found) == ["0x" + B] and j.damaged == 0
+    s = j.found["0x" + B]
+    assert (s.market_id, s.token, s.level, s.side, s.px_e4, s.size_u6, s.wall_ms) == (1775028600015, 1, 2, 0, 4800, 20_000_000, 1775028601000)
+    j.close()
+
+
+@pytest.mark.parametrize("cut", range(1, len(line(B)) + 1))
+def test_a_torn_last_line_is_no_order_and_spoils_nothing(tmp_path, cut):
+    """Cut the second line anywhere: without its newline its POST was never sent; the next start writes on cleanly."""
+    path = tmp_path / "orders.log"
+    path.write_bytes((line(A) + line(B))[:-cut])
+    j = OrderJournal(path, sync_thread=False)
+    assert set(j.found) == {"0x" + A}
+    j.append(line(C))
+    j.close()
+    found, damaged = replay(path)
+    assert set(found) == {"0x" + A, "0x" + C}
+    assert damaged == (cut < len(line(B)))
+
+
+def test_damage_in_the_middle_is_counted_and_skipped(tmp_path):
+    path = tmp_path / "orders.log"
+    path.write_bytes(line(A) + b"\x00\xffgarbage\n" + b"S zz 1 2\n" + line(B))
+    found, damaged = replay(path)
+    assert set(found) == {"0x" + A, "0x" + B} and damaged == 2
+
+
+def test_missing_file_is_an_empty_journal(tmp_path):
+    assert replay(tmp_path / "none") == ({}, 0)
+
+
+def test_compaction_keeps_open_orders_and_the_writer_goes_on(tmp_path):
+    path = tmp_path / "orders.log"
+    j = OrderJournal(path)
+    for _ in range(100):
+        j.append(line(A) + done_line(A, "canceled"))
+    big = j.size
+    j.compact([line(B)])
+    assert j.size < big
+    j.append(line(C))
+    j.sync()
+    j.close()
+    assert set(replay(path)[0]) == {"0x" + B, "0x" + C}
+    assert oct(path.stat().st_mode)[-3:] in ("600", "644")
+
+
+def test_a_full_disk_is_an_error_before_the_post():
+    full = "/dev/full"
+    if not os.path.exists(full):
+        pytest.skip("no /dev/full here")
+    j = OrderJournal.__new__(OrderJournal)
+    j.path, j.size, j._dirty = full, 0, False
+    j.fd = os.open(full, os.O_WRONLY)
+    with pytest.raises(JournalError, match="order journal"):
+        j.append(line(A))
+    os.close(j.fd)
+
+
+def test_the_thread_syncs_by_itself(tmp_path):
+    j = OrderJournal(tmp_path / "orders.log")
+    j.append(line(A))
+    for _ in range(100):
+        if not j._dirty:
+            break
+        j._closing.wait(0.02)
+    assert not j._dirty
+    j.close()
