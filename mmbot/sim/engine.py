@@ -28,7 +28,7 @@ from mmbot.config import Sim
 from shm_layout.records import BUY, DOWN, SELL, UP
 
 ONE_E4 = 10_000
-DUST_U6 = 100                 # an order with less than this left counts as filled
+DUST_U6 = 9_999               # an order with no more than this left (under 0.01 share) counts as filled
 LAST_TRADE_LAG_MS = 20        # the last_trade_price frame comes this much after the match
 HEARTBEAT_MS, HEARTBEAT_CHECK_MS = 10_000, 5_000
 GTD_THRESHOLD_S = 60          # a GTD order dies this much before its stated expiration
@@ -142,7 +142,13 @@ class Order:
 
     @property
     def token(self) -> str:
+        """Token id of the order."""
         return self.market.tokens[self.outcome]
+
+    @property
+    def original_u6(self) -> int:
+        """Size as the venue shows it: shares, but dollars for a FAK/FOK BUY."""
+        return self.maker_u6 if self.side == BUY and self.order_type in ("FAK", "FOK") else self.size_u6
 
 
 class Leg(msgspec.Struct):
@@ -316,7 +322,7 @@ class Exchange:
         self.last_trade_lag_ms = LAST_TRADE_LAG_MS * clock.rate
         self._closed: deque[str] = deque()
         self._timers: list = []
-        self._count = 0
+        self._count = self._takes = 0
         self._salt = f"{seed}:{clock.now_ns()}:"
         self._heartbeat_check_ms = 0.0
 
@@ -371,7 +377,10 @@ class Exchange:
     def take(self, condition_id: str, side: int, px_e4: int, size_u6: int, now_ms: int) -> int:
         """A recorded taker in Up terms: buys or sells up to ``size_u6`` no worse than ``px_e4``, the rest is killed. Returns shares."""
         market = self.markets[condition_id]
-        order = Order("", self.recorded, RECORDED_OWNER, market, UP, side, px_e4, size_u6)
+        self._takes += 1
+        # every second one deals in the Down token, so that API makers meet MINT and MERGE as well
+        outcome, own_side, own_px = (UP, side, px_e4) if self._takes & 1 else (DOWN, 1 - side, ONE_E4 - px_e4)
+        order = Order("", self.recorded, RECORDED_OWNER, market, outcome, own_side, own_px, size_u6)
         self._match(order, now_ms)
         return order.matched_u6
 
@@ -437,7 +446,6 @@ class Exchange:
             return
         self.close_market(condition_id, now_ms)
         market.outcome, market.resolved_ms = outcome, now_ms
-        market.last_px_e4 = ONE_E4 if outcome == UP else 0
         self.listener.on_resolved(market, now_ms)
         self._at(now_ms + 2 * self.settle_ms + 1, self._redeem, market)
 
@@ -674,11 +682,10 @@ class Exchange:
         elif order.order_type == "FAK" and not crosses:
             self._kill(order, f"CANCELED_{E_FAK}", now_ms)
         else:
-            self._execute(order, crosses, now_ms)
+            self._execute(order, crosses, now_ms, released=True)
 
-    def _execute(self, order: Order, crosses: bool, now_ms: int) -> Result:
+    def _execute(self, order: Order, crosses: bool, now_ms: int, released: bool = False) -> Result:
         """Match what crosses, then rest or kill the remainder."""
-        was_delayed = order.created_ms < now_ms and order.matched_u6 == 0 and order.market.spec.taker_delayed
         trades = self._match(order, now_ms) if crosses else []
         result = Result(order_id=order.id, status="live")
         if trades:
@@ -693,7 +700,7 @@ class Exchange:
         if order.side == BUY:
             self._reserve(order, cost_u6(order.left_u6, order.px_e4))
         if not trades:
-            self.listener.on_order(order, *(("UPDATE", "UNMATCHED") if was_delayed else ("PLACEMENT", "LIVE")), now_ms)
+            self.listener.on_order(order, *(("UPDATE", "UNMATCHED") if released else ("PLACEMENT", "LIVE")), now_ms)
         book = order.market.sides[order.up_side]
         level = book.at(order.up_px)
         level.queue.append(order)
@@ -881,8 +888,9 @@ class Exchange:
         self._at(now_ms + self.settle_ms, self._mine, trade)
 
     def _after_taking(self, taker: Order, now_ms: int) -> None:
-        if taker.left_u6 <= DUST_U6:
-            taker.left_u6 = 0
+        left = taker.budget_u6 * ONE_E4 // taker.px_e4 if taker.budget_u6 else taker.left_u6
+        if left <= DUST_U6:
+            taker.left_u6 = taker.budget_u6 = 0
             self._retire(taker, "MATCHED")
         else:
             left = taker.budget_u6 or cost_u6(taker.left_u6, taker.px_e4)
