@@ -1,0 +1,58 @@
+# One command for each thing a person does here; bare `make` lists them.
+#
+#   make run                     paper trading on recorded data until Ctrl-C (no keys, no network)
+#   make run SECONDS=60          the same for 60 seconds, then a summary
+#   make run TAPE=chainlink-day SPEED=4
+#
+# Only PYTHON (3.11 or newer) has to exist; everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+MMBOT  := $(VENV)/bin/mmbot
+STAMP  := $(VENV)/.installed
+CONFIG ?= paper
+
+# SECONDS is also a variable of bash: only one given on the command line counts.
+RUN_FLAGS := $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
+             $(if $(SPEED),--speed $(SPEED)) $(if $(TAPE),--tape $(TAPE))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench chaos stress warm clean
+
+help:
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## create .venv and install the bot with everything its tests need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "mmbot needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot create $(VENV): on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+run: warm  ## trade on paper with a live screen; SECONDS=60 SPEED=1 TAPE=btc15m CONFIG=paper
+	$(MMBOT) run --config $(CONFIG) $(RUN_FLAGS)
+
+test: setup  ## every test: protocol models, units, exchange, the running group with kill -9
+	$(PY) -m pytest
+
+bench: warm  ## the tables of docs: shared memory, core step, signing, tick to order
+	$(PY) bench/ipc.py
+	$(PY) bench/core_step.py
+	$(PY) bench/signing.py
+	$(PY) bench/tick_to_order.py
+
+chaos: warm  ## kill -9 each process in turn under load, 20 rounds
+	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
+
+stress: warm  ## the shared-memory protocol under long torture: 1e9 reads, hundreds of kills
+	MMBOT_STRESS=1 $(PY) -m pytest tests/protocol --timeout 3600
+
+warm: setup  ## compile the kernels once, so that a start takes a second
+	$(MMBOT) warm
+
+clean:  ## remove what was built or left behind (not .venv, not running groups)
+	@if [ -x $(MMBOT) ]; then $(MMBOT) shm wipe --config $(CONFIG); fi
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis var/$(notdir $(basename $(CONFIG)))
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

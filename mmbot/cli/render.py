@@ -1,0 +1,189 @@
+"""How figures look: rich tables and lines made from a `Picture`. Pure: values in, renderables out; no terminal, no memory, no clock.
+
+Owns: colours, units and column order, the same in `mmbot status`, `lag`, `latency`, `top`, the live screen and the summary.
+"""
+
+from datetime import UTC, datetime
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mmbot.ops.picture import AccountView, Hop, Link, MarketView, Picture, ProcessView
+
+STATE_STYLE = {"RUN": "green", "BOOT": "yellow", "HALT": "dim", "HUNG": "bold yellow", "DEAD": "bold red", "BACKOFF": "bold red",
+               "FATAL": "bold white on red"}
+HOP_TEXT = {
+    "recv_pub": "frame readable → in the ring", "pub_poll": "in the ring → seen by core", "poll_decide": "seen → quotes decided",
+    "decide_wake": "decided → executor awake", "wake_send": "awake → last byte sent", "send_ack": "sent → venue's answer",
+    "recv_send": "frame readable → last byte sent",
+}
+BARS = " ▁▂▃▄▅▆▇█"
+UP_STYLE, DOWN_STYLE = "cyan", "magenta"
+NONE = Text("–", style="dim")
+
+
+def ns_text(ns: float) -> str:
+    """A duration with three digits and its unit: 870 ns, 12.3 µs, 1.24 ms, 2.10 s."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= size * 0.9995:
+            value = ns / size
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+    return f"{ns:.0f} ns"
+
+
+def clock_text(seconds: float | None) -> str:
+    """A countdown: 3:21, 1:02:03; with a minus after the end."""
+    if seconds is None:
+        return "–"
+    sign, s = ("-" if seconds < 0 else ""), int(abs(seconds))
+    h, m = divmod(s // 60, 60)
+    return f"{sign}{h}:{m:02}:{s % 60:02}" if h else f"{sign}{m}:{s % 60:02}"
+
+
+def money(dollars: float, signed: bool = False) -> str:
+    """Dollars with cents."""
+    return f"{dollars:+,.2f}" if signed else f"{dollars:,.2f}"
+
+
+def pnl_text(dollars: float) -> Text:
+    """A result, green or red."""
+    return Text(money(dollars, True), style="green" if dollars > 0.004 else "red" if dollars < -0.004 else "")
+
+
+def count_text(n: int) -> str:
+    """A count in at most five characters: 123, 45.6k, 7.8M, 1.2G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= size * (10 if unit == "k" else 1):
+            return f"{n / size:.1f}{unit}"
+    return str(n)
+
+
+def sparkline(values: list[float] | tuple, from_zero: bool = True) -> str:
+    """Values as a line of bars; the largest fills its cell, and anything above nothing shows."""
+    low, high = (0 if from_zero else min(values, default=0)), max(values, default=0)
+    if high <= low:
+        return " " * len(values) if from_zero else BARS[1] * len(values)
+    top = len(BARS) - 1
+    cells = ((v - low) / (high - low) for v in values)
+    return "".join(BARS[0] if from_zero and x <= 0 else BARS[max(1, round(x * top))] for x in cells)
+
+
+def table(title: str | None, *columns: tuple, expand: bool = False) -> Table:
+    """A table in the house look. A column is (header, justify) or (header, justify, style)."""
+    t = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False,
+              border_style="dim", expand=expand, padding=(0, 1))
+    for header, justify, *style in columns:
+        t.add_column(header, justify=justify, style=style[0] if style else None, no_wrap=True)
+    return t
+
+
+def processes(rows: tuple[ProcessView, ...], errors: bool = True) -> Table:
+    """The processes: state, identity, load, and the last thing each complained about."""
+    t = table("processes", ("name", "left"), ("state", "left"), ("pid", "right", "dim"), ("cpu", "right"), ("beat", "right"),
+              ("busy", "right"), ("rss", "right"), ("restarts", "right"), *([("last error", "left", "dim")] if errors else []))
+    for p in rows:
+        beat = NONE if p.heartbeat_age_ms is None else Text(ns_text(p.heartbeat_age_ms * 1e6),
+                                                            style="red" if p.heartbeat_age_ms > 1000 else "")
+        t.add_row(p.name, Text(p.state, style=STATE_STYLE.get(p.state, "")), str(p.pid or "–"), str(p.cpu) if p.cpu >= 0 else "–", beat,
+                  f"{p.busy_pct:.0f}%", f"{p.rss_mb:.0f}M", Text(str(p.restarts), style="yellow" if p.restarts else "dim"),
+                  *([(p.last_error or "")[:70]] if errors else []))
+    return t
+
+
+def latency(hops: tuple[Hop, ...], shapes: dict[str, tuple[int, ...]] | None = None, words: bool = False) -> Table:
+    """One row per hop; the last is the whole path. ``words`` spells out what each hop measures."""
+    t = table("latency", ("hop", "left"), *([("from → to", "left", "dim")] if words else []), ("count", "right", "dim"),
+              ("p50", "right", "bold"), ("p90", "right"), ("p99", "right"), ("p99.9", "right"), ("max", "right", "dim"),
+              *([("1µs ··· 16ms", "left", "cyan")] if shapes else []))
+    for h in hops:
+        figures = [ns_text(v) for v in (h.p50_ns, h.p90_ns, h.p99_ns, h.p999_ns, h.max_ns)] if h.count else ["–"] * 5
+        t.add_row(h.hop, *([HOP_TEXT[h.hop]] if words else []), count_text(h.count), *figures,
+                  *([sparkline(shapes.get(h.hop, ()))] if shapes else []), style="bold" if h.hop == "recv_send" else None)
+    return t
+
+
+def links(rows: tuple[Link, ...], wide: bool = True) -> Table:
+    """One row per ring and reader. ``wide`` adds the positions and splits the laps in two."""
+    t = table("rings", ("ring → reader", "left"), *([("head", "right", "dim"), ("cursor", "right", "dim")] if wide else []), ("lag", "right", "bold"),
+              ("max", "right"), ("oldest unread", "right"), *([("lapped polling", "right"), ("reading", "right")] if wide else [("lapped", "right")]),
+              ("lost", "right"))
+    for link in rows:
+        lapped = [link.lapped_polling, link.lapped_reading] if wide else [link.lapped_polling + link.lapped_reading]
+        age = ns_text(link.oldest_unread_age_ns) if link.lag else "–"
+        t.add_row(f"{link.ring} → {link.reader}", *([str(link.head), str(link.cursor)] if wide else []), _alarm(link.lag, 64),
+                  _alarm(link.lag_max, 1024), age, *(_alarm(n, 1) for n in lapped), _alarm(link.lost, 1))
+    return t
+
+
+def _alarm(n: int, limit: int) -> Text:
+    return Text(count_text(n), style="yellow" if n >= limit else "dim" if n == 0 else "")
+
+
+def window_text(m: MarketView) -> str:
+    """A window as a person names it: 15m 08:15–08:30."""
+    start_s = int(m.slug.rsplit("-", 1)[1])
+    begin, end = (datetime.fromtimestamp(t, UTC).strftime("%H:%M") for t in (start_s, start_s + m.duration_s))
+    return f"{m.duration_s // 60}m {begin}–{end}"
+
+
+def when_text(m: MarketView) -> str:
+    """What the window waits for: it opens or closes in ..., or what became of it."""
+    if m.tau_s is None or m.state in ("closed", "resolved"):
+        return m.state if m.outcome < 0 else f"resolved {'Up' if m.outcome == 0 else 'Down'}"
+    return f"closes in {clock_text(m.tau_s)}" if m.tau_s <= m.duration_s else f"opens in {clock_text(m.tau_s - m.duration_s)}"
+
+
+def markets(rows: tuple[MarketView, ...]) -> Table:
+    """The windows in short, for `mmbot status`."""
+    t = table("windows", ("window", "left"), ("when", "left"), ("fair Up", "right", "bold"), ("Up bid", "right"), ("ask", "right"),
+              ("our bids Up", "left", UP_STYLE), ("our bids Down", "left", DOWN_STYLE), ("live", "right"), ("shares Up/Down", "right"),
+              ("no quotes because", "left", "dim"))
+    for m in rows:
+        t.add_row(window_text(m), when_text(m), price(m.q_up, 3), price(m.up_bid), price(m.up_ask), quotes_text(m, 0), quotes_text(m, 1),
+                  str(m.live_orders), f"{m.shares[0]:g} / {m.shares[1]:g}", ", ".join(m.gates) if not m.quotes else "")
+    return t
+
+
+def price(px: float | None, digits: int = 2) -> Text | str:
+    """A price per share; three digits when the tick is a tenth of a cent."""
+    if px is None:
+        return NONE
+    return f"{px:.{max(digits, 3 if round(px * 1000) % 10 else 2)}f}"
+
+
+def quotes_text(m: MarketView, token: int) -> str:
+    """Own desired bids on one outcome, best first: 0.59×20 0.58×12."""
+    own = sorted((q for q in m.quotes if q.token == token), key=lambda q: -q.px)
+    return "  ".join(f"{price(q.px)}×{q.size:g}" for q in own)
+
+
+def account(a: AccountView) -> Table:
+    """The account in one line of figures."""
+    t = table("account", *((h, "right") for h in ("cash", "exposure", "PnL (mid)", "orders", "cancels", "fills", "rejects", "live", "volume", "fees")))
+    t.add_row(money(a.cash), money(a.exposure), pnl_text(a.pnl), *(str(n) for n in (a.orders, a.cancels, a.fills)),
+              Text(str(a.rejects), style="yellow" if a.rejects else ""), str(a.live_orders), money(a.volume), money(a.fees))
+    return t
+
+
+def headline(p: Picture) -> Text:
+    """The first line: which instance, whether it quotes, and if not why."""
+    badge = Text(" QUOTING ", style="bold black on green") if p.quoting else Text(" NOT QUOTING ", style="bold white on red")
+    line = Text.assemble(("mmbot ", "bold"), (f"{p.name}", "bold cyan"), ("  " if p.name == p.profile else f" ({p.profile})  "), badge)
+    if p.halt_reason:
+        line.append(f"  {p.halt_reason}", style="yellow")
+    return line
+
+
+def status_line(p: Picture, elapsed_s: float) -> str:
+    """The line that `mmbot run` prints every few seconds when nobody watches a screen."""
+    a = p.account
+    whole = next((h for h in p.hops if h.hop == "recv_send" and h.count), None)
+    running = sum(x.state == "RUN" for x in p.processes)
+    windows = " | ".join(f"{window_text(m)} {when_text(m)} fair {price(m.q_up, 3)} book {price(m.up_bid)}/{price(m.up_ask)} "
+                         f"bids {len([q for q in m.quotes if q.token == 0])}+{len([q for q in m.quotes if q.token == 1])}"
+                         for m in p.markets if m.state in ("open", "announced"))
+    tail = f"recv_send p50 {ns_text(whole.p50_ns)} p99 {ns_text(whole.p99_ns)}" if whole else "recv_send –"
+    return (f"{clock_text(elapsed_s):>6}  {'quoting' if p.quoting else 'NOT QUOTING (' + (p.halt_reason or '?') + ')'}  "
+            f"{running}/{len(p.processes)} up  orders {a.orders} cancels {a.cancels} fills {a.fills} rejects {a.rejects} live {a.live_orders}  "
+            f"pnl {money(a.pnl, True)}  {tail}  {windows}")

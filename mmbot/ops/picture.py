@@ -1,0 +1,198 @@
+"""One look at the group: what every screen, table and JSON document is made of.
+
+Owns: the shapes `Picture` and its parts, and the arithmetic on them (mark, result, why nothing is quoted). Pure: records in, values out.
+Writes: nobody. Reads: `mmbot.ops.view` fills it from shared memory; `mmbot.cli` shows it.
+"""
+
+from dataclasses import dataclass, field
+
+from shm_layout import records as r
+
+U6 = 1e-6
+E4 = 1e-4
+#: account.state and market.state in words
+ACCOUNT_STATES = {r.AS_BOOT: "boot", r.AS_RECONCILING: "reconciling", r.AS_READY: "ready", r.AS_HALTED: "halted"}
+MARKET_STATES = {r.MS_EMPTY: "empty", r.MS_ANNOUNCED: "announced", r.MS_OPEN: "open", r.MS_CLOSED: "closed", r.MS_RESOLVED: "resolved"}
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """One process. state: BOOT, RUN, HALT (its own word), HUNG, DEAD (inferred), BACKOFF, FATAL (the supervisor's word)."""
+    name: str
+    state: str
+    pid: int
+    epoch: int
+    cpu: int
+    heartbeat_age_ms: float | None
+    restarts: int
+    busy_pct: float
+    rss_mb: float
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class QuoteView:
+    """One desired quote: outcome (0 Up, 1 Down), ladder level, price in dollars, shares."""
+    token: int
+    level: int
+    px: float
+    size: float
+
+
+@dataclass(frozen=True)
+class MarketView:
+    """One window. Prices in dollars per share, sizes in shares; the book is the merged one in Up terms."""
+    slug: str
+    market_id: int
+    state: str
+    tau_s: float | None
+    q_up: float | None
+    up_bid: float | None
+    up_ask: float | None
+    up_bid_size: float = 0.0
+    up_ask_size: float = 0.0
+    strike: float | None = None
+    quotes: tuple[QuoteView, ...] = ()
+    gates: tuple[str, ...] = ()
+    target_total: float | None = None
+    live_orders: int = 0
+    shares: tuple[float, float] = (0.0, 0.0)
+    cost: tuple[float, float] = (0.0, 0.0)
+    outcome: int = r.NO_OUTCOME
+    duration_s: int = 900
+
+    @property
+    def mid_up(self) -> float | None:
+        """Middle of the merged book, Up terms; None while a side is empty."""
+        return None if self.up_bid is None or self.up_ask is None else (self.up_bid + self.up_ask) / 2
+
+
+@dataclass(frozen=True)
+class AccountView:
+    """The account: dollars and counts since the executor's books began. ``pnl`` is marked to mid (`marked_pnl`)."""
+    state: str = "boot"
+    cash: float = 0.0
+    reserved: float = 0.0
+    exposure: float = 0.0
+    pnl: float = 0.0
+    realized: float = 0.0
+    orders: int = 0
+    cancels: int = 0
+    fills: int = 0
+    rejects: int = 0
+    unknown: int = 0
+    live_orders: int = 0
+    volume: float = 0.0
+    fees: float = 0.0
+
+
+@dataclass(frozen=True)
+class Hop:
+    """Latency of one hop: quantiles in ns, and the counts per bucket that a sparkline is drawn from."""
+    hop: str
+    count: int
+    p50_ns: int
+    p90_ns: int
+    p99_ns: int
+    p999_ns: int
+    max_ns: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """One ring as one reader sees it, computed from the ring's head now, so it is right when the reader is stopped."""
+    ring: str
+    reader: str
+    head: int
+    cursor: int
+    lag: int
+    lag_max: int
+    oldest_unread_age_ns: int
+    lapped_polling: int
+    lapped_reading: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything one screen shows."""
+    profile: str
+    name: str
+    quoting: bool
+    halt_reason: str | None
+    processes: tuple[ProcessView, ...]
+    markets: tuple[MarketView, ...]
+    account: AccountView
+    hops: tuple[Hop, ...] = ()
+    links: tuple[Link, ...] = ()
+    wall_s: float | None = None
+    spot: float | None = None
+    twap: float | None = None
+    panics: int = 0
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def slug(market_id: int) -> str:
+    """The venue's name of a window, from its number."""
+    start_s, duration_s = r.window_of(market_id)
+    return f"btc-updown-{duration_s // 60}m-{start_s}"
+
+
+def mark_up(market: MarketView) -> float | None:
+    """Value of one Up share, dollars: the outcome once known, else the middle of the book, else the model's probability."""
+    if market.outcome != r.NO_OUTCOME:
+        return 1.0 if market.outcome == r.UP else 0.0
+    return market.mid_up if market.mid_up is not None else market.q_up
+
+
+def marked_pnl(realized: float, markets: tuple[MarketView, ...]) -> float:
+    """Result in dollars: what is realised, plus what the shares of open windows are worth at `mark_up` less what they cost.
+
+    A window without any mark counts at cost. This equals cash plus shares at mid minus the starting cash, and stays right when
+    winnings of a resolved window are not paid out yet.
+    """
+    total = realized
+    for m in markets:
+        up = mark_up(m)
+        if m.outcome == r.NO_OUTCOME and up is not None:
+            total += m.shares[r.UP] * up + m.shares[r.DOWN] * (1 - up) - sum(m.cost)
+    return total
+
+
+def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple[str, ...], core_state: str, executor_state: str,
+                    markets: tuple[MarketView, ...]) -> str | None:
+    """None when quotes are out; otherwise the first reason in the order in which a person would look."""
+    if core_state != "RUN":
+        return f"core is {core_state}"
+    if executor_state != "RUN":
+        return f"executor is {executor_state}"
+    if not guard_allows:
+        return "guardian: " + (", ".join(guard_reasons) or "not yet allowed")
+    if account_state != "ready":
+        return f"account is {account_state}"
+    if any(m.quotes for m in markets):
+        return None
+    gates = sorted({g for m in markets if m.state in ("open", "announced") for g in m.gates})
+    return "no quotes wanted: " + (", ".join(gates) or "no window")
+
+
+def status_json(picture: Picture) -> dict:
+    """The document of `mmbot status --json`."""
+    a = picture.account
+    return {
+        "profile": picture.profile, "quoting": picture.quoting, "halt_reason": picture.halt_reason,
+        "processes": [{k: getattr(p, k) for k in ("name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct",
+                                                  "rss_mb", "last_error")} for p in picture.processes],
+        "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders")} for m in picture.markets],
+        "account": {"cash": a.cash, "exposure": a.exposure, "fills": a.fills, "pnl": a.pnl},
+    }
+
+
+def latency_json(hops: tuple[Hop, ...]) -> dict:
+    """The document of `mmbot latency --json`."""
+    return {"hops": [vars(h) for h in hops]}
+
+
+def lag_json(links: tuple[Link, ...]) -> dict:
+    """The document of `mmbot lag --json`."""
+    return {"links": [vars(link) for link in links]}
