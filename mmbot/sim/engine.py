@@ -316,6 +316,7 @@ class Exchange:
         self.orders: dict[str, Order] = {}
         self.trades: dict[str, Trade] = {}
         self.heartbeats: dict[str, list] = {}         # api key -> [expected id, deadline ms]
+        self.by_recorded = False                      # true while the recorded market moves a level
         self.settle_hook: Callable[[Trade], str] = lambda trade: "MINED"
         self.delay_ms = settings.taker_delay_ms * clock.rate
         self.settle_ms = settings.settle_ms * clock.rate
@@ -363,6 +364,7 @@ class Exchange:
         market = self.markets[condition_id]
         book = market.sides[side]
         level = book.levels.get(px_e4)
+        self.by_recorded = True
         have = level.recorded if level is not None else 0
         if size_u6 > have:
             if market.accepting:
@@ -373,6 +375,7 @@ class Exchange:
                 level = book.levels.get(px_e4)
             if level is not None and level.recorded > size_u6:
                 self._recorded_cut(market, side, level, level.recorded - size_u6, now_ms)
+        self.by_recorded = False
 
     def take(self, condition_id: str, side: int, px_e4: int, size_u6: int, now_ms: int) -> int:
         """A recorded taker in Up terms: buys or sells up to ``size_u6`` no worse than ``px_e4``, the rest is killed. Returns shares."""

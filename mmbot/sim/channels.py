@@ -1,0 +1,435 @@
+"""The exchange's WebSocket servers: market and user channel, RTDS, Binance.
+
+Owns: sockets and subscriptions. `Hub` is the engine's listener: a frame is built once per change, at the moment of the change, and only
+when somebody is subscribed. Also owns the stamps of frames out and POSTs in, from which the tick-to-order bench is computed.
+What can go wrong: a client that stops reading (its link is cut when too much is buffered), garbage from a client (answered, ignored).
+
+Source: venue protocol, WebSocket channels, RTDS, Binance spot streams.
+"""
+
+import asyncio
+from collections import deque
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+from mmbot.clock import mono_ns
+from mmbot.sim import wire
+from mmbot.sim.auth import Credentials, Keys
+from mmbot.sim.engine import Exchange, Listener, Market, Order, Trade
+from shm_layout.records import DOWN, UP
+
+TEXT = WSMsgType.TEXT
+MAX_BUFFERED = 16_000_000      # bytes waiting for a client that does not read
+CHECK_EVERY = 64               # sends between two looks at the buffer
+KEEP_STAMPS = 100_000
+PROBE_GAP_NS = 2_000_000       # one move of the best takes several frames: the first one is the probe
+SNAPSHOT_POINTS = 120
+MAX_CLIENT_FRAME = 1_000_000
+
+_decode = msgspec.json.Decoder(dict).decode
+
+
+class Stamps:
+    """Bounded list of CLOCK_MONOTONIC stamps: market-channel frames as they leave, POSTs of orders as their last byte arrives."""
+
+    def __init__(self):
+        self.count = 0
+        self._frames: deque = deque(maxlen=KEEP_STAMPS)
+        self._posts: deque = deque(maxlen=KEEP_STAMPS)
+        self._last_probe_ns = 0
+
+    def frame(self, t_ns: int, top_moved: bool) -> None:
+        """One frame; ``top_moved``: the recorded market moved the best with it."""
+        probe = top_moved and t_ns - self._last_probe_ns > PROBE_GAP_NS
+        if probe:
+            self._last_probe_ns = t_ns
+        self.count += 1
+        self._frames.append((self.count, t_ns, probe))
+
+    def post(self, t_ns: int, orders: int) -> None:
+        """One POST with that many orders."""
+        self.count += 1
+        self._posts.append((self.count, t_ns, orders))
+
+    def since(self, n: int) -> dict:
+        """Everything after the n-th stamp; ``next`` is what to ask for next."""
+        frames = [{"n": k, "t_ns": t, "probe": p} for k, t, p in _tail(self._frames, n)]
+        posts = [{"n": k, "t_ns": t, "orders": o} for k, t, o in _tail(self._posts, n)]
+        return {"frames": frames, "posts": posts, "next": self.count}
+
+
+def _tail(stamps: deque, n: int) -> list:
+    out = []
+    for stamp in reversed(stamps):
+        if stamp[0] <= n:
+            break
+        out.append(stamp)
+    return out[::-1]
+
+
+class Link(WSListener):
+    """One client. Answers PING, decodes JSON objects, cuts a link whose reader has stopped."""
+    pong: bytes | None = b"PONG"
+
+    def __init__(self):
+        super().__init__()
+        self.transport: WSTransport | None = None
+        self._sent = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self.gone()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+        elif frame.msg_type in (TEXT, WSMsgType.BINARY):
+            payload = frame.get_payload_as_bytes()
+            if payload.upper() == b"PING":
+                if self.pong is not None:
+                    self.send(self.pong)
+                return
+            try:
+                message = _decode(payload)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self.send(b"INVALID MESSAGE")
+                return
+            self.message(message)
+
+    def send(self, data: bytes) -> None:
+        """Send a text frame; a reader that has stopped is cut off."""
+        self.transport.send(TEXT, data)
+        self._sent += 1
+        if self._sent % CHECK_EVERY == 0 and self.transport.underlying_transport.get_write_buffer_size() > MAX_BUFFERED:
+            self.transport.disconnect(False)
+
+    def message(self, message: dict) -> None:
+        """A JSON object from the client."""
+
+    def gone(self) -> None:
+        """The link is down."""
+
+
+def strings(value) -> list[str]:
+    """A list of strings from untrusted JSON; everything else is left out."""
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+class MarketLink(Link):
+    """A client of the market channel."""
+
+    def __init__(self, hub: "Hub"):
+        super().__init__()
+        self.hub, self.tokens, self.custom = hub, set(), False
+
+    def message(self, message: dict) -> None:
+        tokens, operation = strings(message.get("assets_ids")), message.get("operation", "subscribe")
+        if operation == "unsubscribe":
+            self.tokens.difference_update(tokens)
+        elif operation == "subscribe":
+            if isinstance(custom := message.get("custom_feature_enabled"), bool):
+                self.custom = custom
+            fresh = [t for t in dict.fromkeys(tokens) if t not in self.tokens]
+            self.tokens.update(fresh)
+            if message.get("initial_dump", True) and (fresh or not tokens):
+                self.send(self.hub.snapshot(fresh))
+        else:
+            self.send(b"INVALID OPERATION")
+            return
+        self.hub.index(self)
+
+    def gone(self) -> None:
+        self.tokens.clear()
+        self.hub.index(self, drop=True)
+
+
+class UserLink(Link):
+    """A client of the user channel. Wrong credentials close the socket."""
+
+    def __init__(self, hub: "Hub"):
+        super().__init__()
+        self.hub = hub
+        self.who: Credentials | None = None
+        self.markets: set[str] | None = None          # None: everything of the account
+
+    def message(self, message: dict) -> None:
+        auth = message.get("auth")
+        if isinstance(auth, dict):
+            parts = [auth.get(k) for k in ("apiKey", "secret", "passphrase")]
+            self.who = self.hub.keys.user(*parts) if all(isinstance(p, str) for p in parts) else None
+            if self.who is not None:
+                self.hub.users.setdefault(self.who.api_key, []).append(self)
+        if self.who is None:
+            self.transport.send_close(WSCloseCode.POLICY_VIOLATION, b"auth failed")
+            self.transport.disconnect()
+            return
+        markets = strings(message.get("markets"))
+        if message.get("operation") == "unsubscribe":
+            self.markets = (self.markets or set()) - set(markets)
+        elif markets:
+            self.markets = (self.markets or set()) | set(markets)
+
+    def wants(self, condition_id: str) -> bool:
+        """Is this market inside the client's filter?"""
+        return self.markets is None or condition_id in self.markets
+
+    def gone(self) -> None:
+        for links in self.hub.users.values():
+            if self in links:
+                links.remove(self)
+
+
+class Hub(Listener):
+    """Turns what the engine does into frames for those who subscribed."""
+
+    def __init__(self, keys: Keys):
+        self.keys, self.stamps = keys, Stamps()
+        self.exchange: Exchange | None = None         # set by the server: the engine needs its listener first
+        self.links: list[MarketLink] = []
+        self.users: dict[str, list[UserLink]] = {}
+        self._by_market: dict[str, list[MarketLink]] = {}
+        self._tops: dict[str, tuple[int, int]] = {}
+
+    # -- subscriptions --
+
+    def accept(self, request: WSUpgradeRequest) -> Link | None:
+        """Route of the WebSocket port."""
+        path = request.path.split(b"?")[0]
+        if path == b"/ws/market":
+            return MarketLink(self)
+        return UserLink(self) if path == b"/ws/user" else None
+
+    def index(self, link: MarketLink, drop: bool = False) -> None:
+        """A link's tokens changed."""
+        if link in self.links:
+            self.links.remove(link)
+        if not drop:
+            self.links.append(link)
+        self._reindex()
+
+    def _reindex(self) -> None:
+        index: dict[str, list[MarketLink]] = {}
+        for link in self.links:
+            markets = (self.exchange.market_by_token(t) for t in link.tokens)
+            for cid in {m.condition_id for m in markets if m is not None}:
+                index.setdefault(cid, []).append(link)
+        self._by_market = index
+
+    def snapshot(self, tokens: list[str]) -> bytes:
+        """The initial array of books of the tokens that are listed."""
+        books = []
+        for token in tokens:
+            market = self.exchange.market_by_token(token)
+            if market is not None and not market.closed:
+                books.append(wire.BookText(market, UP if token == market.tokens[UP] else DOWN, market.changed_ms).frame(True))
+        return f"[{','.join(books)}]".encode()
+
+    # -- engine events, market channel --
+
+    def on_level(self, market: Market, side: int, px_e4: int, now_ms: int) -> None:
+        links = self._by_market.get(market.condition_id)
+        if not links:
+            return
+        data = wire.price_change(market, side, px_e4, now_ms).encode()
+        top = market.best()
+        moved = self.exchange.by_recorded and self._tops.get(market.condition_id) != top
+        self._tops[market.condition_id] = top
+        self.stamps.frame(mono_ns(), moved)
+        for link in links:
+            link.send(data)
+
+    def on_book(self, market: Market, now_ms: int) -> None:
+        links = self._by_market.get(market.condition_id)
+        if not links:
+            return
+        for outcome in (UP, DOWN):
+            token = market.tokens[outcome]
+            book = wire.BookText(market, outcome, now_ms).frame(False).encode()
+            best = wire.best_bid_ask(market, outcome, now_ms).encode()
+            for link in links:
+                if token in link.tokens:
+                    link.send(book)
+                    if link.custom:
+                        link.send(best)
+
+    def on_last_trade(self, market: Market, outcome: int, side: int, px_e4: int, size_u6: int, tx: str, now_ms: int) -> None:
+        self._per_token(market, outcome, wire.last_trade_price(market, outcome, side, px_e4, size_u6, tx, now_ms))
+
+    def on_tick(self, market: Market, old_e4: int, new_e4: int, now_ms: int) -> None:
+        for outcome in (UP, DOWN):
+            self._per_token(market, outcome, wire.tick_size_change(market, outcome, old_e4, new_e4, now_ms))
+
+    def _per_token(self, market: Market, outcome: int, text: str) -> None:
+        data = text.encode()
+        for link in self._by_market.get(market.condition_id, ()):
+            if market.tokens[outcome] in link.tokens:
+                link.send(data)
+
+    def on_market(self, market: Market, now_ms: int) -> None:
+        self._reindex()
+        links = [link for link in self.links if link.custom]
+        data = wire.new_market(market, now_ms).encode() if links else b""
+        for link in links:
+            link.send(data)
+
+    def on_resolved(self, market: Market, now_ms: int) -> None:
+        links = [link for link in self._by_market.get(market.condition_id, ()) if link.custom]
+        data = wire.market_resolved(market, now_ms).encode() if links else b""
+        for link in links:
+            link.send(data)
+
+    # -- engine events, user channel --
+
+    def on_order(self, order: Order, kind: str, status: str, now_ms: int) -> None:
+        links = self.users.get(order.owner)
+        if links:
+            data = wire.order_event(order, kind, status, now_ms)
+            for link in links:
+                if link.wants(order.market.condition_id):
+                    link.send(data)
+
+    def on_trade(self, trade: Trade, now_ms: int) -> None:
+        for owner in trade.owners():
+            links = self.users.get(owner)
+            if links:
+                data = wire.trade_event(trade, owner, now_ms)
+                for link in links:
+                    if link.wants(trade.market.condition_id):
+                        link.send(data)
+
+
+class RtdsLink(Link):
+    """A client of RTDS: topics, with at most one symbol filter each. The server does not answer PING."""
+    pong = None
+
+    def __init__(self, rtds: "Rtds"):
+        super().__init__()
+        self.rtds = rtds
+        self.topics: dict[str, str] = {}              # topic -> symbol, "" for all
+
+    def message(self, message: dict) -> None:
+        wanted = message.get("subscriptions")
+        for sub in wanted if isinstance(wanted, list) else ():
+            topic = sub.get("topic") if isinstance(sub, dict) else None
+            if not isinstance(topic, str):
+                continue
+            if message.get("action") == "unsubscribe":
+                self.topics.pop(topic, None)
+            elif message.get("action") == "subscribe":
+                self._subscribe(topic, sub.get("filters", ""))
+
+    def _subscribe(self, topic: str, filters) -> None:
+        symbol = ""
+        if filters:
+            try:
+                symbol = str(_decode(filters)["symbol"]).lower()
+            except (msgspec.MsgspecError, KeyError, TypeError):
+                self.send(b'{"message":"invalid Subscription.Filters: value does not match regex"}')
+                return
+        self.topics[topic] = symbol
+        if symbol and (snapshot := self.rtds.snapshot(topic, symbol)):
+            self.send(snapshot)
+
+    def gone(self) -> None:
+        self.rtds.links.discard(self)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.rtds.links.add(self)
+
+
+class Rtds:
+    """Reference prices: passes the tape's frames on by topic; spot topics have two minutes of history for filtered subscriptions."""
+
+    def __init__(self):
+        self.links: set[RtdsLink] = set()
+        self._history: dict[tuple[str, str], deque] = {}
+
+    def accept(self, request: WSUpgradeRequest) -> RtdsLink:
+        """Every path is the same service."""
+        return RtdsLink(self)
+
+    def push(self, frames: list[bytes]) -> None:
+        """Frames of the tape that are due."""
+        for data in frames:
+            frame = _decode(data)
+            topic, payload = frame["topic"], frame["payload"]
+            symbol = payload["symbol"]
+            if "twap" not in topic:
+                points = self._history.setdefault((topic, symbol), deque(maxlen=SNAPSHOT_POINTS))
+                points.append({"timestamp": payload["timestamp"], "value": payload["value"]})
+            for link in list(self.links):
+                if link.topics.get(topic) in ("", symbol):
+                    link.send(data)
+
+    def snapshot(self, topic: str, symbol: str) -> bytes:
+        """First frame of a filtered spot subscription, b"" when there is none."""
+        points = self._history.get((topic, symbol))
+        if not points:
+            return b""
+        return wire.encode({"topic": "crypto_prices", "type": "subscribe", "timestamp": points[-1]["timestamp"],
+                            "payload": {"symbol": symbol, "data": list(points)}})
+
+
+class BinanceLink(Link):
+    """A client of the Binance streams, raw or wrapped."""
+
+    def __init__(self, binance: "Binance", streams: list[str], wrapped: bool):
+        super().__init__()
+        self.binance, self.streams, self.wrapped = binance, set(streams), wrapped
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.binance.links.add(self)
+
+    def message(self, message: dict) -> None:
+        method, names = message.get("method"), strings(message.get("params"))
+        if method == "SUBSCRIBE":
+            self.streams.update(names)
+        elif method == "UNSUBSCRIBE":
+            self.streams.difference_update(names)
+        elif method != "LIST_SUBSCRIPTIONS":
+            self.send(b'{"error":{"code":2,"msg":"Invalid request: unknown variant"}}')
+            return
+        result = sorted(self.streams) if method == "LIST_SUBSCRIPTIONS" else None
+        self.send(wire.encode({"result": result, "id": message.get("id")}))
+
+    def gone(self) -> None:
+        self.binance.links.discard(self)
+
+
+class Binance:
+    """Spot streams: passes the tape's frames on by stream name."""
+
+    def __init__(self):
+        self.links: set[BinanceLink] = set()
+
+    def accept(self, request: WSUpgradeRequest) -> BinanceLink | None:
+        """/ws, /ws/<stream>/<stream> (raw) or /stream?streams=<stream>/<stream> (wrapped)."""
+        url = urlsplit(request.path.decode("latin-1"))
+        head, _, rest = url.path.strip("/").partition("/")
+        if head == "ws":
+            return BinanceLink(self, [s for s in rest.split("/") if s], False)
+        if head == "stream":
+            names = parse_qs(url.query).get("streams", [""])[0]
+            return BinanceLink(self, [s for s in names.split("/") if s], True)
+        return None
+
+    def push(self, frames: list[tuple[str, bytes]]) -> None:
+        """(stream, frame) pairs of the tape that are due."""
+        for stream, data in frames:
+            for link in list(self.links):
+                if stream in link.streams:
+                    link.send(b'{"stream":"%s","data":%s}' % (stream.encode(), data) if link.wrapped else data)
+
+
+async def serve(factory, port: int, ping_s: float | None = None) -> asyncio.Server:
+    """One WebSocket server on 127.0.0.1; ``ping_s``: protocol pings of the server. Errors: OSError."""
+    pings = {"enable_auto_ping": True, "auto_ping_idle_timeout": ping_s, "auto_ping_reply_timeout": 60,
+             "auto_ping_strategy": WSAutoPingStrategy.PING_PERIODICALLY} if ping_s else {}
+    return await ws_create_server(factory, "127.0.0.1", port, max_frame_size=MAX_CLIENT_FRAME, **pings)
