@@ -1,0 +1,461 @@
+"""The core: records in, desired quotes out, in one compiled function without I/O, clock or allocation.
+
+Owns: STATE (everything the core remembers) and TARGET per slot. `step` runs the same live, in replay and in a backtest: only the
+source of records and the sink of targets differ. `burst` is the live source: it spins over the rings and seqlocks of shared
+memory, hands each record to `step` and publishes what changed.
+Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance; seqlocks markets, account,
+guard, and book and oracle when it attaches.
+Can go wrong: any input can be missing, late, repeated or absurd; each such case ends in a gate (`risk.gates`), never in an
+exception. The core may be killed at any instant: a target past its deadline means "no quotes" to the executor, and `attach` rebuilds
+the state from what the others keep in memory.
+
+How one step goes: the input updates its part of STATE; then for each window it touches, `_decide` asks the gates, prices the
+window, builds the ladder and compares it with the target that stands.
+"""
+
+import math
+
+import numpy as np
+from numba import boolean, float64, from_dtype, int64, njit, types, void
+
+from shm_layout import records as r
+from mmbot.quoting import ladder, pair, skew
+from mmbot.quoting.rounding import ONE_E4, in_range
+from mmbot.risk import exposure, gates
+from mmbot.signals import average, fair_value, reference, volatility
+
+BOUNDARY_S = 300            # a TWAP print is remembered for each multiple of this
+BOUNDARY_LATE_S = 30        # a first print after a boundary that was missed counts for it up to this late
+MAX_LEVELS = r.MAX_QUOTES // 2
+
+#: What `step` returns, per slot: quotes differ (ring the executor), decision differs (quotes or gates), target is to be written.
+QUOTES_SHIFT, DECISION_SHIFT, WRITE_SHIFT = 0, 8, 16
+SLOT_MASK = (1 << r.MARKET_SLOTS) - 1
+
+#: What the core remembers of one window: its newest top of book, the prices it holds against noise, its possible loss.
+SLOT = np.dtype([
+    ("market_id", "<i8"), ("tick_e4", "<i8"), ("bid_px_e4", "<i8"), ("ask_px_e4", "<i8"), ("suspect", "<i8"), ("resolved", "<i8"),
+    ("t_recv_ns", "<i8"), ("held_up_e4", "<i8"), ("held_down_e4", "<i8"), ("slack_on", "<i8"), ("worst_u6", "<i8"),
+])
+#: Where the input of this step came from, for the stamps of what it changes.
+CAUSE = np.dtype([("src", "<i8"), ("t_exch_ns", "<i8"), ("t_recv_ns", "<i8"), ("t_pub_ns", "<i8")])
+#: Numbers every window of one step shares.
+SHARED = np.dtype([("ln_level", "<f8"), ("var_s", "<f8"), ("drift_s", "<f8"), ("size_scale", "<f8"), ("gates", "<i8")])
+#: The quotes under construction, [token][level], a size of 0 is no quote; and what is held of their window.
+DRAFT = np.dtype([
+    ("px_e4", "<i8", (2, MAX_LEVELS)), ("size_u6", "<i8", (2, MAX_LEVELS)), ("gates", "<i8"),
+    ("qty_up_u6", "<i8"), ("qty_down_u6", "<i8"), ("cost_u6", "<i8"),
+])
+STATE = np.dtype([
+    ("attached_ns", "<i8"), ("decisions", "<i8"), ("cause", CAUSE), ("shared", SHARED), ("draft", DRAFT),
+    ("boundary_s", "<i8", (r.BOUNDARIES,)), ("boundary_trusted", "<i8", (r.BOUNDARIES,)), ("boundary_ln", "<f8", (r.BOUNDARIES,)),
+    ("vol", volatility.VOL), ("ref", reference.REF), ("avg", average.AVG),
+    ("slot", SLOT, (r.MARKET_SLOTS,)), ("target", r.TARGET, (r.MARKET_SLOTS,)),
+])
+
+(STATE_T, SLOT_T, CAUSE_T, DRAFT_T, TARGET_T, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, INFO_T, ACCOUNT_T, POSITION_T, GUARD_T,
+ PARAMS_T) = (from_dtype(d) for d in (
+     STATE, SLOT, CAUSE, DRAFT, r.TARGET, r.MARKET, r.ORACLE, r.SPOT, r.MARKETS, r.MARKET_INFO, r.ACCOUNT, r.POSITION, r.GUARD, r.PARAMS))
+
+
+def array_of(record) -> types.Array:
+    """numba's type of a 1-element structured array of ``record``."""
+    return types.Array(record, 1, "C")
+
+
+@njit(int64(STATE_T, MARKET_T), cache=True)
+def _on_market(state, m):
+    """Take the top of a book. Returns the bit of its slot, 0 when the record is of no use."""
+    if m.slot < 0 or m.slot >= r.MARKET_SLOTS or m.market_id <= 0:
+        return 0
+    slot = state.slot[m.slot]
+    if m.market_id < slot.market_id:
+        return 0                    # a late word about a window this slot had before
+    if m.market_id > slot.market_id:
+        slot.market_id = m.market_id
+        slot.resolved = 0
+        slot.tick_e4 = slot.bid_px_e4 = slot.ask_px_e4 = slot.t_recv_ns = 0
+        slot.held_up_e4 = slot.held_down_e4 = slot.slack_on = slot.worst_u6 = 0
+    if m.kind == r.MK_RESOLVED:
+        slot.resolved = 1
+    slot.suspect = 1 if m.kind == r.MK_SUSPECT or m.flags & (r.MF_SUSPECT | r.MF_CROSSED) else 0
+    slot.bid_px_e4 = m.bid_px_e4[0] if m.n_bid > 0 else 0
+    slot.ask_px_e4 = m.ask_px_e4[0] if m.n_ask > 0 else 0
+    if m.tick_e4 > 0:
+        slot.tick_e4 = m.tick_e4
+    slot.t_recv_ns = m.t_recv_ns
+    return 1 << m.slot
+
+
+@njit(boolean(STATE_T, int64, int64, float64, int64), cache=True)
+def _remember_boundary(state, t_obs_ms, t_recv_ns, px, trusted):
+    """Keep a TWAP print as the strike of the windows that start at its boundary. An exact print replaces a late one, not the reverse."""
+    t_s = t_obs_ms // 1000
+    boundary = t_s - t_s % BOUNDARY_S
+    if t_s - boundary > BOUNDARY_LATE_S or not reference.sane(px):
+        return False
+    exact = 1 if trusted != 0 and t_obs_ms == boundary * 1000 else 0
+    at = boundary // BOUNDARY_S % r.BOUNDARIES
+    if boundary < state.boundary_s[at] or (boundary == state.boundary_s[at] and exact <= state.boundary_trusted[at]):
+        return False
+    state.boundary_s[at] = boundary
+    state.boundary_trusted[at] = exact
+    state.boundary_ln[at] = math.log(px)
+    return True
+
+
+@njit(boolean(STATE_T, ORACLE_T, PARAMS_T), cache=True)
+def _on_oracle(state, o, params):
+    """Take a Chainlink print. False when it changes nothing."""
+    if o.kind == r.OK_BOUNDARY:
+        return _remember_boundary(state, o.t_obs_ms, o.t_recv_ns, o.px, o.trusted)
+    if o.kind == r.OK_TWAP60:
+        if not reference.on_twap_print(state.ref, o.t_obs_ms, o.t_recv_ns, o.px):
+            return False
+        if o.t_obs_ms % (BOUNDARY_S * 1000) == 0:
+            _remember_boundary(state, o.t_obs_ms, o.t_recv_ns, o.px, 1)
+        return True
+    if o.kind != r.OK_SPOT or not reference.on_spot_print(state.ref, o.t_obs_ms, o.t_recv_ns, o.px):
+        return False
+    average.push(state.avg, o.t_obs_ms // 1000, state.ref.spot_ln)
+    volatility.update(state.vol, o.t_obs_ms, state.ref.spot_ln, params.var_ref, params.half_life_var_s, params.half_life_drift_s)
+    return True
+
+
+@njit(boolean(STATE_T, SPOT_T, int64), cache=True)
+def _on_spot(state, s, wall_ns):
+    """Take a Binance record: a best bid/ask moves the level, a trade only shows that the feed lives. False when nothing moved."""
+    if s.venue != r.SV_BINANCE:
+        return False
+    if s.kind == r.SK_BBO and s.bid <= s.ask:
+        return reference.on_lead(state.ref, wall_ns // 1_000_000, s.t_recv_ns, 0.5 * (s.bid + s.ask))
+    if s.kind == r.SK_TRADE and state.ref.lead_recv_ns != 0:
+        state.ref.lead_recv_ns = max(state.ref.lead_recv_ns, s.t_recv_ns)
+    return False
+
+
+@njit(void(CAUSE_T, int64, int64, int64, int64), cache=True)
+def _set_cause(cause, src, t_exch_ns, t_recv_ns, t_pub_ns):
+    cause.src = src
+    cause.t_exch_ns = t_exch_ns
+    cause.t_recv_ns = t_recv_ns
+    cause.t_pub_ns = t_pub_ns
+
+
+@njit(void(STATE_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+def _share(state, account, guard, params, now_ns, wall_ns):
+    """Work out what all windows of this step have in common: level, variance, size scale, gates of the account and the feeds."""
+    ref, shared = state.ref, state.shared
+    stale_spot = gates.too_old(now_ns, ref.lead_recv_ns, params.stale_spot_ns)
+    shared.ln_level = reference.level_ln(ref, stale_spot == 0)
+    shared.var_s = volatility.variance(state.vol, params.var_ref, params.var_floor)
+    shared.drift_s = volatility.drift(state.vol, params.drift_clamp)
+    shared.size_scale = params.stale_spot_scale if stale_spot else 1.0
+    shared.gates = (
+        gates.bit(stale_spot, gates.STALE_SPOT)
+        | gates.bit(gates.too_old(now_ns, ref.spot_recv_ns, params.stale_oracle_ns), gates.STALE_ORACLE)
+        | gates.account_gate(account.t_update_ns, account.state, account.user_ok)
+        | gates.guard_gate(guard.t_update_ns, guard.quoting_allowed)
+        | gates.bit(params.version == 0, gates.NO_PARAMS)
+        | gates.bit(now_ns - state.attached_ns < params.warmup_ns, gates.WARMING))
+
+
+@njit(float64(STATE_T, INFO_T, int64, float64), cache=True)
+def _p_model(state, row, strike_at, wall_s):
+    """Model probability of Up; ``strike_at`` is the index of the strike among the boundaries, -1 when it is not printed yet."""
+    shared = state.shared
+    fill_ln = state.ref.twap_ln if state.ref.twap_ms != 0 else shared.ln_level
+    w = int64(fair_value.TWAP_S)
+    if strike_at < 0:
+        ahead_s = row.start_s - wall_s
+        known_s, ln_known = 0.0, 0.0
+        if ahead_s < fair_value.TWAP_S:
+            known_s, ln_known = average.known_part(state.avg, row.start_s - w, row.start_s, fill_ln)
+        return fair_value.p_up_ahead(shared.ln_level, known_s, ln_known, ahead_s, float(row.duration_s), shared.var_s, shared.drift_s)
+    tau_s = row.end_s - wall_s
+    known_s, ln_known = 0.0, 0.0
+    if tau_s < fair_value.TWAP_S:
+        known_s, ln_known = average.known_part(state.avg, row.end_s - w, row.end_s, fill_ln)
+    return fair_value.p_up_running(shared.ln_level, state.boundary_ln[strike_at], known_s, ln_known, tau_s, shared.var_s, shared.drift_s)
+
+
+@njit(float64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+def _target_total(state, row, params, spread_e4, tick_e4, wall_ns):
+    """Most dollars for a pair now; penalties for variance, spread, elapsed time and a fast move (see `pair.target_total`)."""
+    vol = params.k_vol * max(state.shared.var_s / params.var_ref - 1.0, 0.0)
+    spread = params.k_spread * max((spread_e4 - tick_e4) * 0.01, 0.0)
+    elapsed = (wall_ns * 1e-9 - row.start_s) / row.duration_s
+    time = params.k_time * min(max(elapsed, 0.0), 1.0)
+    move = state.ref.fast / params.fast_move
+    fast = params.k_fast * move if move >= 1.0 else 0.0
+    return pair.target_total(params.target_total, params.target_total_min, params.target_total_max, vol, spread, time + fast)
+
+
+@njit(int64(SLOT_T, INFO_T), cache=True)
+def _tick(slot, row):
+    """The tick of a window: as the market channel last said, else as discovery knows it."""
+    return slot.tick_e4 if slot.tick_e4 > 0 else row.tick_e4
+
+
+@njit(void(STATE_T, SLOT_T, PARAMS_T, int64, int64, float64, float64), cache=True)
+def _first_prices(state, slot, params, tick_e4, imbalance_u6, fair_up, total):
+    """First price of each side into the draft: fair less half the edge and the skew, held against noise, capped, post-only."""
+    draft = state.draft
+    shift = skew.price_shift(imbalance_u6, params.skew_per_share, params.skew_max)
+    raw_up, raw_down = pair.raw_prices(fair_up, total, shift)
+    up = pair.hold_price(slot.held_up_e4, raw_up, tick_e4, total)
+    down = pair.hold_price(slot.held_down_e4, raw_down, tick_e4, total)
+    up, down, lowered = pair.cap_pair(up, down, raw_up, raw_down, tick_e4, total)
+    slot.held_up_e4, slot.held_down_e4 = up, down
+    up, down, slot.slack_on = pair.spend_slack(up, down, raw_up, raw_down, tick_e4, total, slot.slack_on)
+    draft.gates |= gates.bit(lowered, gates.PAIR_CAP)
+    draft.px_e4[r.UP, 0] = pair.post_only(up, slot.ask_px_e4, tick_e4)
+    draft.px_e4[r.DOWN, 0] = pair.post_only(down, ONE_E4 - slot.bid_px_e4, tick_e4)
+
+
+@njit(int64(STATE_T, int64), cache=True)
+def _worst_elsewhere(state, index):
+    """Possible loss of all other windows, 1e-6 dollars."""
+    total = 0
+    for i in range(r.MARKET_SLOTS):
+        if i != index:
+            total += state.slot[i].worst_u6
+    return total
+
+
+@njit(int64(DRAFT_T, int64, int64, int64, int64, int64, int64), cache=True)
+def _level_gates(draft, tick_e4, min_size_u6, heavy, severity, token, level):
+    """Gates that forbid one quote of the draft by itself, whatever the others are."""
+    barred = severity == skew.DROP_ALL or (severity == skew.DROP_FIRST and level == 0)
+    return (gates.bit(barred and token == heavy, gates.SEVERE_SKEW)
+            | gates.bit(in_range(draft.px_e4[token, level], tick_e4) == 0, gates.PRICE_OUT_OF_RANGE)
+            | gates.bit(draft.size_u6[token, level] < max(min_size_u6, 1), gates.SIZE_BELOW_MIN))
+
+
+@njit(int64(DRAFT_T, int64, int64, int64, int64), cache=True)
+def _worst(draft, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6):
+    """Possible loss of the draft's window with what it holds and the quotes given."""
+    return exposure.worst_loss(draft.cost_u6, draft.qty_up_u6, draft.qty_down_u6, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6)
+
+
+@njit(void(STATE_T, SLOT_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+def _fill_ladder(state, slot, row, params, base_u6, imbalance_u6, cash_u6):
+    """Levels of both sides into the draft: outer levels last and the light side first, as long as risk and cash allow."""
+    draft = state.draft
+    tick_e4 = _tick(slot, row)
+    heavy = r.UP if imbalance_u6 > 0 else r.DOWN
+    severity = skew.severity(imbalance_u6, params.severe_imbalance_u6, params.max_imbalance_u6)
+    room = params.max_exposure_u6 - _worst_elsewhere(state, row.slot)
+    slot.worst_u6 = _worst(draft, 0, 0, 0, 0)
+    buy_up = buy_down = pay_up = pay_down = 0
+    for level in range(min(params.levels, MAX_LEVELS)):
+        size = ladder.level_size(base_u6, level, params.size_decay, state.shared.size_scale)
+        for turn in range(2):
+            token = 1 - heavy if turn == 0 else heavy
+            px = ladder.level_price(draft.px_e4[token, 0], level, params.level_step_ticks, tick_e4)
+            draft.px_e4[token, level], draft.size_u6[token, level] = px, size
+            stop = _level_gates(draft, tick_e4, row.min_size_u6, heavy, severity, token, level)
+            pay = exposure.cost_of(px, size)
+            up, down = (size, 0) if token == r.UP else (0, size)
+            pay_u, pay_d = (pay, 0) if token == r.UP else (0, pay)
+            worst = _worst(draft, buy_up + up, pay_up + pay_u, buy_down + down, pay_down + pay_d)
+            too_much = worst > room and worst > slot.worst_u6       # what adds no risk is welcome even above the cap
+            stop |= gates.bit(too_much or pay_up + pay_down + pay > cash_u6, gates.EXPOSURE_CAP)
+            if stop:
+                draft.gates |= stop
+                draft.size_u6[token, level] = 0
+            else:
+                buy_up, buy_down, pay_up, pay_down = buy_up + up, buy_down + down, pay_up + pay_u, pay_down + pay_d
+                slot.worst_u6 = worst
+
+
+@njit(boolean(TARGET_T, DRAFT_T), cache=True)
+def _same_quotes(target, draft):
+    """Whether the target already shows exactly the draft."""
+    n = 0
+    for token in range(2):
+        for level in range(MAX_LEVELS):
+            if draft.size_u6[token, level] > 0:
+                q = target.quote[n]
+                if n >= target.n_quotes or q.token != token or q.level != level:
+                    return False
+                if q.px_e4 != draft.px_e4[token, level] or q.size_u6 != draft.size_u6[token, level]:
+                    return False
+                n += 1
+    return n == target.n_quotes
+
+
+@njit(void(TARGET_T, DRAFT_T), cache=True)
+def _copy_quotes(target, draft):
+    """Write the draft into the target: Up by level, then Down by level, the rest zero."""
+    n = 0
+    for token in range(2):
+        for level in range(MAX_LEVELS):
+            if draft.size_u6[token, level] > 0:
+                q = target.quote[n]
+                q.token, q.level, q.side = token, level, r.BUY
+                q.px_e4, q.size_u6 = draft.px_e4[token, level], draft.size_u6[token, level]
+                n += 1
+    target.n_quotes = n
+    for i in range(n, r.MAX_QUOTES):
+        q = target.quote[i]
+        q.token = q.level = q.side = q.px_e4 = q.size_u6 = 0
+
+
+@njit(int64(STATE_T, PARAMS_T, int64, int64, int64), cache=True)
+def _commit(state, params, index, market_id, now_ns):
+    """Compare the draft with the target of the slot and bring the target up to date. Returns the slot's bits of `step`."""
+    target, draft, cause = state.target[index], state.draft, state.cause
+    changed = not _same_quotes(target, draft)
+    moved = target.market_id != market_id
+    decided = changed or moved or target.gates != draft.gates or target.params_version != params.version
+    due = target.deadline_ns - params.target_ttl_ns + params.refresh_ns <= now_ns
+    if not decided and not due:
+        return 0
+    target.deadline_ns = now_ns + params.target_ttl_ns
+    if not decided:
+        return 1 << (index + WRITE_SHIFT)
+    state.decisions += 1
+    target.market_id, target.slot, target.decision = market_id, index, state.decisions
+    target.params_version, target.gates, target.cause_src = params.version, draft.gates, cause.src
+    target.t_exch_ns, target.t_recv_ns, target.t_pub_ns = cause.t_exch_ns, cause.t_recv_ns, cause.t_pub_ns
+    target.t_poll_ns = target.t_decide_ns = now_ns
+    bits = 1 << (index + WRITE_SHIFT) | 1 << (index + DECISION_SHIFT)
+    if changed:
+        target.changed_ns = now_ns
+        _copy_quotes(target, draft)
+        bits |= 1 << (index + QUOTES_SHIFT)
+    return bits
+
+
+@njit(int64(STATE_T, INFO_T), cache=True)
+def _strike_at(state, row):
+    """Index of the window's strike among the remembered boundaries, -1 when it is not known."""
+    at = row.start_s // BOUNDARY_S % r.BOUNDARIES
+    return at if state.boundary_s[at] == row.start_s and row.start_s > 0 else -1
+
+
+@njit(int64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+def _gates_of(state, row, params, strike_at, now_ns, wall_ns):
+    """Every gate of a window that can be known before its quotes are built."""
+    slot = state.slot[row.slot]
+    book_ours = slot.market_id == row.market_id
+    found = state.shared.gates
+    found |= gates.phase_gates(row.state, row.accepting, slot.resolved if book_ours else 0, row.start_s, row.end_s,
+                               int64(params.next_lead_s * 1e9), int64(params.cutoff_s * 1e9), wall_ns)
+    found |= gates.strike_gate(row.start_s, wall_ns, strike_at >= 0)
+    if not book_ours:
+        return found | gates.STALE_MARKET | gates.EMPTY_BOOK
+    return found | gates.book_gates(slot.bid_px_e4, slot.ask_px_e4, slot.suspect, slot.t_recv_ns, now_ns - params.stale_market_ns)
+
+
+@njit(void(STATE_T, int64, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+def _quote(state, index, row, params, strike_at, cash_u6, wall_ns):
+    """Price one window whose book is usable and, if its gates are open, draw its ladder."""
+    slot, target, draft = state.slot[index], state.target[index], state.draft
+    mid = 0.5e-4 * (slot.bid_px_e4 + slot.ask_px_e4)
+    fair_up = mid
+    if state.ref.spot_ms != 0:
+        fair_up = fair_value.blend(_p_model(state, row, strike_at, wall_ns * 1e-9), mid, params.model_weight)
+    tick_e4 = _tick(slot, row)
+    total = _target_total(state, row, params, slot.ask_px_e4 - slot.bid_px_e4, tick_e4, wall_ns)
+    target.q_up, target.mid_up, target.target_total = fair_up, mid, total
+    if draft.gates & gates.HARD:
+        return
+    imbalance_u6 = draft.qty_up_u6 - draft.qty_down_u6
+    running = wall_ns >= row.start_s * gates.SECOND_NS
+    _first_prices(state, slot, params, tick_e4, imbalance_u6, fair_up, total)
+    _fill_ladder(state, slot, row, params, params.base_size_u6 if running else params.next_size_u6, imbalance_u6, cash_u6)
+
+
+@njit(void(DRAFT_T, POSITION_T, int64), cache=True)
+def _clear_draft(draft, position, market_id):
+    """Start a draft: no quotes, and what the account holds of this window (nothing when the slot's position is another window's)."""
+    for token in range(2):
+        for level in range(MAX_LEVELS):
+            draft.size_u6[token, level] = 0
+    ours = position.market_id == market_id
+    draft.qty_up_u6 = position.qty_up_u6 if ours else 0
+    draft.qty_down_u6 = position.qty_down_u6 if ours else 0
+    draft.cost_u6 = position.cost_up_u6 + position.cost_down_u6 if ours else 0
+
+
+@njit(int64(STATE_T, int64, MARKETS_T, ACCOUNT_T, PARAMS_T, int64, int64), cache=True)
+def _decide(state, index, markets, account, params, now_ns, wall_ns):
+    """Work out the target of one slot and commit it."""
+    row, slot, target, draft = markets.row[index], state.slot[index], state.target[index], state.draft
+    _clear_draft(draft, account.position[index], row.market_id)
+    if row.market_id <= 0 or row.slot != index or row.end_s <= row.start_s:
+        if target.market_id == 0:
+            return 0
+        draft.gates = gates.NO_MARKET
+        slot.worst_u6 = 0
+        return _commit(state, params, index, target.market_id, now_ns)
+    strike_at = _strike_at(state, row)
+    draft.gates = _gates_of(state, row, params, strike_at, now_ns, wall_ns)
+    target.sigma, target.size_scale = math.sqrt(state.shared.var_s), state.shared.size_scale
+    if draft.gates & gates.HARD:
+        slot.held_up_e4 = slot.held_down_e4 = slot.slack_on = 0
+        settled = row.state == r.MS_RESOLVED or (slot.resolved != 0 and slot.market_id == row.market_id)
+        slot.worst_u6 = 0 if settled else _worst(draft, 0, 0, 0, 0)
+    if draft.gates & (gates.EMPTY_BOOK | gates.SUSPECT_BOOK) == 0:
+        _quote(state, index, row, params, strike_at, account.cash_u6, wall_ns)
+    return _commit(state, params, index, row.market_id, now_ns)
+
+
+@njit(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+def _take(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+    """Let one input into the state. Returns the bits of the slots it touches."""
+    cause = state.cause
+    _set_cause(cause, src, 0, now_ns, now_ns)       # a timer's cause is now; so is a change of parameters
+    if src == r.SRC_MARKET:
+        _set_cause(cause, src, market.t_exch_ns, market.t_recv_ns, market.t_pub_ns)
+        return _on_market(state, market)
+    if src == r.SRC_ORACLE:
+        _set_cause(cause, src, oracle.t_exch_ns, oracle.t_recv_ns, oracle.t_pub_ns)
+        return SLOT_MASK if _on_oracle(state, oracle, params) else 0
+    if src == r.SRC_SPOT:
+        _set_cause(cause, src, spot.t_exch_ns, spot.t_recv_ns, spot.t_pub_ns)
+        moved = _on_spot(state, spot, wall_ns)
+        state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
+        return SLOT_MASK if moved else 0
+    if src == r.SRC_MARKETS:
+        _set_cause(cause, src, 0, markets.t_update_ns, markets.t_update_ns)
+    elif src == r.SRC_ACCOUNT:
+        _set_cause(cause, src, 0, account.t_update_ns, account.t_update_ns)
+    elif src == r.SRC_GUARD:
+        _set_cause(cause, src, 0, guard.t_update_ns, guard.t_update_ns)
+    else:
+        state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
+    return SLOT_MASK
+
+
+@njit(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+def _step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+    if state.attached_ns == 0:
+        state.attached_ns = now_ns
+    touched = _take(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns)
+    if touched == 0:
+        return 0
+    _share(state, account, guard, params, now_ns, wall_ns)
+    changed = 0
+    for index in range(r.MARKET_SLOTS):
+        if touched >> index & 1:
+            changed |= _decide(state, index, markets, account, params, now_ns, wall_ns)
+    return changed
+
+
+_STEP_ARGS = (array_of(STATE_T), int64, array_of(MARKET_T), array_of(ORACLE_T), array_of(SPOT_T), array_of(MARKETS_T),
+              array_of(ACCOUNT_T), array_of(GUARD_T), array_of(PARAMS_T), int64, int64)
+
+
+@njit(int64(*_STEP_ARGS), cache=True)
+def step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+    """One input in, targets brought up to date. Returns bits: see QUOTES_SHIFT, DECISION_SHIFT, WRITE_SHIFT (0: nothing to do).
+
+    All arrays have one element: ``state`` of STATE (zeros at birth, then only this function's); ``market``, ``oracle``, ``spot`` the
+    record of this input if ``src`` (records.SRC_*) names it; ``markets``, ``account``, ``guard``, ``params`` always as they are now.
+    ``now_ns`` is monotonic (ages, deadlines, stamps of the decision), ``wall_ns`` the group's wall clock (where in the window). The
+    same calls give the same bytes. The result is in ``state["target"][0, slot]``.
+    """
+    return _step(state[0], src, market[0], oracle[0], spot[0], markets[0], account[0], guard[0], params[0], now_ns, wall_ns)

@@ -1,0 +1,83 @@
+"""Gates: each a bit of `records.GATE` that says why quotes of a market are absent.
+
+Owns: the decision of each gate from plain numbers. Read by the core. Hard gates remove all quotes of a market; soft ones explain why a
+level is missing or smaller.
+Can go wrong: a gate that cannot shut. Each has a test that flips it alone.
+"""
+
+from numba import boolean, int64, njit
+
+from shm_layout import records as r
+
+NO_MARKET = r.GATE["no_market"]
+NOT_OPEN = r.GATE["not_open"]
+CUTOFF = r.GATE["cutoff"]
+NO_STRIKE = r.GATE["no_strike"]
+STALE_MARKET = r.GATE["stale_market"]
+STALE_ORACLE = r.GATE["stale_oracle"]
+STALE_SPOT = r.GATE["stale_spot"]
+SUSPECT_BOOK = r.GATE["suspect_book"]
+EMPTY_BOOK = r.GATE["empty_book"]
+ACCOUNT_NOT_READY = r.GATE["account_not_ready"]
+GUARD = r.GATE["guard"]
+EXPOSURE_CAP = r.GATE["exposure_cap"]
+SEVERE_SKEW = r.GATE["severe_skew"]
+SIZE_BELOW_MIN = r.GATE["size_below_min"]
+PRICE_OUT_OF_RANGE = r.GATE["price_out_of_range"]
+PAIR_CAP = r.GATE["pair_cap"]
+NO_PARAMS = r.GATE["no_params"]
+WARMING = r.GATE["warming"]
+
+SOFT = STALE_SPOT | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP
+HARD = (1 << len(r.GATES)) - 1 & ~SOFT
+
+#: A window whose opening print is not here yet is priced from the running average for this long: prints arrive 1 to 2.3 s late.
+STRIKE_GRACE_NS = 5_000_000_000
+SECOND_NS = 1_000_000_000
+
+
+@njit(int64(int64, int64), cache=True)
+def bit(shut, gate):
+    """``gate`` when ``shut`` is true, else 0."""
+    return gate if shut else 0
+
+
+@njit(int64(int64, int64, int64), cache=True)
+def too_old(now_ns, t_ns, limit_ns):
+    """1 when a stamp is missing or older than the limit. A stamp of 0 means never."""
+    return 1 if t_ns == 0 or now_ns - t_ns > limit_ns else 0
+
+
+@njit(int64(int64, int64, int64, int64, int64, int64, int64, int64), cache=True)
+def phase_gates(state, accepting, resolved, start_s, end_s, lead_ns, cutoff_ns, wall_ns):
+    """Gates of where a window is in its life: not open (or too early, or over), past the cut-off. Wall ns, boundaries in s."""
+    open_ = (state == r.MS_OPEN or state == r.MS_ANNOUNCED) and accepting != 0 and resolved == 0
+    early = wall_ns < start_s * SECOND_NS - lead_ns
+    return bit(not open_ or early, NOT_OPEN) | bit(wall_ns >= end_s * SECOND_NS - cutoff_ns, CUTOFF)
+
+
+@njit(int64(int64, int64, boolean), cache=True)
+def strike_gate(start_s, wall_ns, known):
+    """Shut when a window has been running for longer than STRIKE_GRACE_NS and its opening print is unknown."""
+    return bit(not known and wall_ns > start_s * SECOND_NS + STRIKE_GRACE_NS, NO_STRIKE)
+
+
+@njit(int64(int64, int64, int64, int64, int64), cache=True)
+def book_gates(bid_e4, ask_e4, suspect, t_recv_ns, oldest_ns):
+    """Gates of a book: prices of 0 mean an empty side; ``oldest_ns`` is the oldest receipt that counts as fresh."""
+    empty = bid_e4 <= 0 or ask_e4 <= 0
+    crossed = not empty and bid_e4 >= ask_e4
+    stale = t_recv_ns == 0 or t_recv_ns < oldest_ns
+    return bit(stale, STALE_MARKET) | bit(suspect != 0 or crossed, SUSPECT_BOOK) | bit(empty, EMPTY_BOOK)
+
+
+@njit(int64(int64, int64, int64), cache=True)
+def account_gate(t_update_ns, state, user_ok):
+    """Shut unless the executor has reconciled the account and hears the user channel."""
+    return bit(t_update_ns == 0 or state != r.AS_READY or user_ok == 0, ACCOUNT_NOT_READY)
+
+
+@njit(int64(int64, int64), cache=True)
+def guard_gate(t_update_ns, quoting_allowed):
+    """Shut unless the guardian has spoken and allows quoting."""
+    return bit(t_update_ns == 0 or quoting_allowed == 0, GUARD)
