@@ -214,7 +214,7 @@ class ConnectionPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        gone = list(self._lost.values())
+        gone = [self._lost[conn] for conn in self._open]
         for conn in list(self._open):
             conn.close()
         await asyncio.gather(*(event.wait() for event in gone))
