@@ -16,16 +16,22 @@ window, builds the ladder and compares it with the target that stands.
 import math
 
 import numpy as np
-from numba import boolean, float64, from_dtype, int64, njit, types, void
+from numba import boolean, float64, from_dtype, int64, types, void
 
-from shm_layout import records as r
+from mmbot.clock import mono_ns_compiled
 from mmbot.quoting import ladder, pair, skew
 from mmbot.quoting.rounding import ONE_E4, in_range
 from mmbot.risk import exposure, gates
 from mmbot.signals import average, fair_value, reference, volatility
+from shm_layout import records as r
+from shm_layout.atomics import VIEW, WORDS, kernel, pause
+from shm_layout.ring import LOST, poll_link, publish
+from shm_layout.seqlock import read, version, write
+from shm_layout.vitals import hist_record, hop_base
 
 BOUNDARY_S = 300            # a TWAP print is remembered for each multiple of this
 BOUNDARY_LATE_S = 30        # a first print after a boundary that was missed counts for it up to this late
+FUTURE_MS = 5_000           # a print observed later than this from now is garbage, and would make all true ones look old
 MAX_LEVELS = r.MAX_QUOTES // 2
 
 #: What `step` returns, per slot: quotes differ (ring the executor), decision differs (quotes or gates), target is to be written.
@@ -63,15 +69,15 @@ def array_of(record) -> types.Array:
     return types.Array(record, 1, "C")
 
 
-@njit(int64(STATE_T, MARKET_T), cache=True)
-def _on_market(state, m):
+@kernel(int64(STATE_T, MARKET_T, MARKETS_T))
+def _on_market(state, m, markets):
     """Take the top of a book. Returns the bit of its slot, 0 when the record is of no use."""
     if m.slot < 0 or m.slot >= r.MARKET_SLOTS or m.market_id <= 0:
         return 0
     slot = state.slot[m.slot]
-    if m.market_id < slot.market_id:
+    if m.market_id < slot.market_id and m.market_id != markets.row[m.slot].market_id:
         return 0                    # a late word about a window this slot had before
-    if m.market_id > slot.market_id:
+    if m.market_id != slot.market_id:
         slot.market_id = m.market_id
         slot.resolved = 0
         slot.tick_e4 = slot.bid_px_e4 = slot.ask_px_e4 = slot.t_recv_ns = 0
@@ -87,7 +93,7 @@ def _on_market(state, m):
     return 1 << m.slot
 
 
-@njit(boolean(STATE_T, int64, int64, float64, int64), cache=True)
+@kernel(boolean(STATE_T, int64, int64, float64, int64))
 def _remember_boundary(state, t_obs_ms, t_recv_ns, px, trusted):
     """Keep a TWAP print as the strike of the windows that start at its boundary. An exact print replaces a late one, not the reverse."""
     t_s = t_obs_ms // 1000
@@ -104,9 +110,11 @@ def _remember_boundary(state, t_obs_ms, t_recv_ns, px, trusted):
     return True
 
 
-@njit(boolean(STATE_T, ORACLE_T, PARAMS_T), cache=True)
-def _on_oracle(state, o, params):
+@kernel(boolean(STATE_T, ORACLE_T, PARAMS_T, int64))
+def _on_oracle(state, o, params, wall_ns):
     """Take a Chainlink print. False when it changes nothing."""
+    if o.t_obs_ms > wall_ns // 1_000_000 + FUTURE_MS:
+        return False
     if o.kind == r.OK_BOUNDARY:
         return _remember_boundary(state, o.t_obs_ms, o.t_recv_ns, o.px, o.trusted)
     if o.kind == r.OK_TWAP60:
@@ -122,7 +130,7 @@ def _on_oracle(state, o, params):
     return True
 
 
-@njit(boolean(STATE_T, SPOT_T, int64), cache=True)
+@kernel(boolean(STATE_T, SPOT_T, int64))
 def _on_spot(state, s, wall_ns):
     """Take a Binance record: a best bid/ask moves the level, a trade only shows that the feed lives. False when nothing moved."""
     if s.venue != r.SV_BINANCE:
@@ -134,7 +142,7 @@ def _on_spot(state, s, wall_ns):
     return False
 
 
-@njit(void(CAUSE_T, int64, int64, int64, int64), cache=True)
+@kernel(void(CAUSE_T, int64, int64, int64, int64))
 def _set_cause(cause, src, t_exch_ns, t_recv_ns, t_pub_ns):
     cause.src = src
     cause.t_exch_ns = t_exch_ns
@@ -142,7 +150,7 @@ def _set_cause(cause, src, t_exch_ns, t_recv_ns, t_pub_ns):
     cause.t_pub_ns = t_pub_ns
 
 
-@njit(void(STATE_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+@kernel(void(STATE_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
 def _share(state, account, guard, params, now_ns, wall_ns):
     """Work out what all windows of this step have in common: level, variance, size scale, gates of the account and the feeds."""
     ref, shared = state.ref, state.shared
@@ -160,7 +168,7 @@ def _share(state, account, guard, params, now_ns, wall_ns):
         | gates.bit(now_ns - state.attached_ns < params.warmup_ns, gates.WARMING))
 
 
-@njit(float64(STATE_T, INFO_T, int64, float64), cache=True)
+@kernel(float64(STATE_T, INFO_T, int64, float64))
 def _p_model(state, row, strike_at, wall_s):
     """Model probability of Up; ``strike_at`` is the index of the strike among the boundaries, -1 when it is not printed yet."""
     shared = state.shared
@@ -179,7 +187,7 @@ def _p_model(state, row, strike_at, wall_s):
     return fair_value.p_up_running(shared.ln_level, state.boundary_ln[strike_at], known_s, ln_known, tau_s, shared.var_s, shared.drift_s)
 
 
-@njit(float64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+@kernel(float64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64))
 def _target_total(state, row, params, spread_e4, tick_e4, wall_ns):
     """Most dollars for a pair now; penalties for variance, spread, elapsed time and a fast move (see `pair.target_total`)."""
     vol = params.k_vol * max(state.shared.var_s / params.var_ref - 1.0, 0.0)
@@ -191,13 +199,13 @@ def _target_total(state, row, params, spread_e4, tick_e4, wall_ns):
     return pair.target_total(params.target_total, params.target_total_min, params.target_total_max, vol, spread, time + fast)
 
 
-@njit(int64(SLOT_T, INFO_T), cache=True)
+@kernel(int64(SLOT_T, INFO_T))
 def _tick(slot, row):
     """The tick of a window: as the market channel last said, else as discovery knows it."""
     return slot.tick_e4 if slot.tick_e4 > 0 else row.tick_e4
 
 
-@njit(void(STATE_T, SLOT_T, PARAMS_T, int64, int64, float64, float64), cache=True)
+@kernel(void(STATE_T, SLOT_T, PARAMS_T, int64, int64, float64, float64))
 def _first_prices(state, slot, params, tick_e4, imbalance_u6, fair_up, total):
     """First price of each side into the draft: fair less half the edge and the skew, held against noise, capped, post-only."""
     draft = state.draft
@@ -213,7 +221,7 @@ def _first_prices(state, slot, params, tick_e4, imbalance_u6, fair_up, total):
     draft.px_e4[r.DOWN, 0] = pair.post_only(down, ONE_E4 - slot.bid_px_e4, tick_e4)
 
 
-@njit(int64(STATE_T, int64), cache=True)
+@kernel(int64(STATE_T, int64))
 def _worst_elsewhere(state, index):
     """Possible loss of all other windows, 1e-6 dollars."""
     total = 0
@@ -223,7 +231,7 @@ def _worst_elsewhere(state, index):
     return total
 
 
-@njit(int64(DRAFT_T, int64, int64, int64, int64, int64, int64), cache=True)
+@kernel(int64(DRAFT_T, int64, int64, int64, int64, int64, int64))
 def _level_gates(draft, tick_e4, min_size_u6, heavy, severity, token, level):
     """Gates that forbid one quote of the draft by itself, whatever the others are."""
     barred = severity == skew.DROP_ALL or (severity == skew.DROP_FIRST and level == 0)
@@ -232,13 +240,13 @@ def _level_gates(draft, tick_e4, min_size_u6, heavy, severity, token, level):
             | gates.bit(draft.size_u6[token, level] < max(min_size_u6, 1), gates.SIZE_BELOW_MIN))
 
 
-@njit(int64(DRAFT_T, int64, int64, int64, int64), cache=True)
+@kernel(int64(DRAFT_T, int64, int64, int64, int64))
 def _worst(draft, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6):
     """Possible loss of the draft's window with what it holds and the quotes given."""
     return exposure.worst_loss(draft.cost_u6, draft.qty_up_u6, draft.qty_down_u6, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6)
 
 
-@njit(void(STATE_T, SLOT_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+@kernel(void(STATE_T, SLOT_T, INFO_T, PARAMS_T, int64, int64, int64))
 def _fill_ladder(state, slot, row, params, base_u6, imbalance_u6, cash_u6):
     """Levels of both sides into the draft: outer levels last and the light side first, as long as risk and cash allow."""
     draft = state.draft
@@ -269,7 +277,7 @@ def _fill_ladder(state, slot, row, params, base_u6, imbalance_u6, cash_u6):
                 slot.worst_u6 = worst
 
 
-@njit(boolean(TARGET_T, DRAFT_T), cache=True)
+@kernel(boolean(TARGET_T, DRAFT_T))
 def _same_quotes(target, draft):
     """Whether the target already shows exactly the draft."""
     n = 0
@@ -285,7 +293,7 @@ def _same_quotes(target, draft):
     return n == target.n_quotes
 
 
-@njit(void(TARGET_T, DRAFT_T), cache=True)
+@kernel(void(TARGET_T, DRAFT_T))
 def _copy_quotes(target, draft):
     """Write the draft into the target: Up by level, then Down by level, the rest zero."""
     n = 0
@@ -302,7 +310,7 @@ def _copy_quotes(target, draft):
         q.token = q.level = q.side = q.px_e4 = q.size_u6 = 0
 
 
-@njit(int64(STATE_T, PARAMS_T, int64, int64, int64), cache=True)
+@kernel(int64(STATE_T, PARAMS_T, int64, int64, int64))
 def _commit(state, params, index, market_id, now_ns):
     """Compare the draft with the target of the slot and bring the target up to date. Returns the slot's bits of `step`."""
     target, draft, cause = state.target[index], state.draft, state.cause
@@ -328,14 +336,14 @@ def _commit(state, params, index, market_id, now_ns):
     return bits
 
 
-@njit(int64(STATE_T, INFO_T), cache=True)
+@kernel(int64(STATE_T, INFO_T))
 def _strike_at(state, row):
     """Index of the window's strike among the remembered boundaries, -1 when it is not known."""
     at = row.start_s // BOUNDARY_S % r.BOUNDARIES
     return at if state.boundary_s[at] == row.start_s and row.start_s > 0 else -1
 
 
-@njit(int64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+@kernel(int64(STATE_T, INFO_T, PARAMS_T, int64, int64, int64))
 def _gates_of(state, row, params, strike_at, now_ns, wall_ns):
     """Every gate of a window that can be known before its quotes are built."""
     slot = state.slot[row.slot]
@@ -349,7 +357,7 @@ def _gates_of(state, row, params, strike_at, now_ns, wall_ns):
     return found | gates.book_gates(slot.bid_px_e4, slot.ask_px_e4, slot.suspect, slot.t_recv_ns, now_ns - params.stale_market_ns)
 
 
-@njit(void(STATE_T, int64, INFO_T, PARAMS_T, int64, int64, int64), cache=True)
+@kernel(void(STATE_T, int64, INFO_T, PARAMS_T, int64, int64, int64))
 def _quote(state, index, row, params, strike_at, cash_u6, wall_ns):
     """Price one window whose book is usable and, if its gates are open, draw its ladder."""
     slot, target, draft = state.slot[index], state.target[index], state.draft
@@ -368,7 +376,7 @@ def _quote(state, index, row, params, strike_at, cash_u6, wall_ns):
     _fill_ladder(state, slot, row, params, params.base_size_u6 if running else params.next_size_u6, imbalance_u6, cash_u6)
 
 
-@njit(void(DRAFT_T, POSITION_T, int64), cache=True)
+@kernel(void(DRAFT_T, POSITION_T, int64))
 def _clear_draft(draft, position, market_id):
     """Start a draft: no quotes, and what the account holds of this window (nothing when the slot's position is another window's)."""
     for token in range(2):
@@ -380,7 +388,7 @@ def _clear_draft(draft, position, market_id):
     draft.cost_u6 = position.cost_up_u6 + position.cost_down_u6 if ours else 0
 
 
-@njit(int64(STATE_T, int64, MARKETS_T, ACCOUNT_T, PARAMS_T, int64, int64), cache=True)
+@kernel(int64(STATE_T, int64, MARKETS_T, ACCOUNT_T, PARAMS_T, int64, int64))
 def _decide(state, index, markets, account, params, now_ns, wall_ns):
     """Work out the target of one slot and commit it."""
     row, slot, target, draft = markets.row[index], state.slot[index], state.target[index], state.draft
@@ -403,17 +411,17 @@ def _decide(state, index, markets, account, params, now_ns, wall_ns):
     return _commit(state, params, index, row.market_id, now_ns)
 
 
-@njit(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
 def _take(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
     """Let one input into the state. Returns the bits of the slots it touches."""
     cause = state.cause
     _set_cause(cause, src, 0, now_ns, now_ns)       # a timer's cause is now; so is a change of parameters
     if src == r.SRC_MARKET:
         _set_cause(cause, src, market.t_exch_ns, market.t_recv_ns, market.t_pub_ns)
-        return _on_market(state, market)
+        return _on_market(state, market, markets)
     if src == r.SRC_ORACLE:
         _set_cause(cause, src, oracle.t_exch_ns, oracle.t_recv_ns, oracle.t_pub_ns)
-        return SLOT_MASK if _on_oracle(state, oracle, params) else 0
+        return SLOT_MASK if _on_oracle(state, oracle, params, wall_ns) else 0
     if src == r.SRC_SPOT:
         _set_cause(cause, src, spot.t_exch_ns, spot.t_recv_ns, spot.t_pub_ns)
         moved = _on_spot(state, spot, wall_ns)
@@ -430,7 +438,7 @@ def _take(state, src, market, oracle, spot, markets, account, guard, params, now
     return SLOT_MASK
 
 
-@njit(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64), cache=True)
+@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
 def _step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
     if state.attached_ns == 0:
         state.attached_ns = now_ns
@@ -449,7 +457,7 @@ _STEP_ARGS = (array_of(STATE_T), int64, array_of(MARKET_T), array_of(ORACLE_T), 
               array_of(ACCOUNT_T), array_of(GUARD_T), array_of(PARAMS_T), int64, int64)
 
 
-@njit(int64(*_STEP_ARGS), cache=True)
+@kernel(int64(*_STEP_ARGS))
 def step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
     """One input in, targets brought up to date. Returns bits: see QUOTES_SHIFT, DECISION_SHIFT, WRITE_SHIFT (0: nothing to do).
 
@@ -459,3 +467,211 @@ def step(state, src, market, oracle, spot, markets, account, guard, params, now_
     same calls give the same bytes. The result is in ``state["target"][0, slot]``.
     """
     return _step(state[0], src, market[0], oracle[0], spot[0], markets[0], account[0], guard[0], params[0], now_ns, wall_ns)
+
+
+#: Everything a running core owns, in one block: the present inputs, the state, the clock and the burst's own numbers.
+WORK = np.dtype([
+    ("market", r.MARKET), ("oracle", r.ORACLE), ("spot", r.SPOT), ("markets", r.MARKETS), ("account", r.ACCOUNT), ("guard", r.GUARD),
+    ("params", r.PARAMS), ("state", STATE), ("scratch", "<i8", (2,)),
+    ("wall0_ns", "<i8"), ("mono0_ns", "<i8"), ("rate", "<f8"), ("budget_ns", "<i8"), ("next_timer_ns", "<i8"), ("pending", "<i8"),
+    ("handled", "<i8"), ("markets_version", "<i8"), ("account_version", "<i8"), ("guard_version", "<i8"),
+])
+WORK_T = from_dtype(WORK)
+TIMER_NS = 5_000_000        # gates that shut by themselves (age, cut-off) are looked at this often
+BUDGET_NS = 200_000
+LOOK_EVERY = 16             # polls between looks at clock and seqlocks
+RING_BELL = 1               # bit of what `burst` returns: quotes changed, wake the executor
+_PUB_POLL, _POLL_DECIDE = hop_base("pub_poll"), hop_base("poll_decide")
+
+
+def _span(name: str) -> tuple[int, int]:
+    """First word and end of a field of WORK."""
+    dtype, offset = WORK.fields[name][:2]
+    return offset // 8, (offset + dtype.itemsize) // 8
+
+
+(_MARKET_0, _MARKET_1), (_ORACLE_0, _ORACLE_1), (_SPOT_0, _SPOT_1), (_MARKETS_0, _MARKETS_1), (_ACCOUNT_0, _ACCOUNT_1), \
+    (_GUARD_0, _GUARD_1), (_SCRATCH_0, _SCRATCH_1) = (
+        _span(n) for n in ("market", "oracle", "spot", "markets", "account", "guard", "scratch"))
+_TARGET_0 = _span("state")[0] + STATE.fields["target"][1] // 8
+_TARGET_WORDS = r.TARGET.itemsize // 8
+_ALL_WRITE = SLOT_MASK << WRITE_SHIFT
+
+
+@kernel(int64(WORDS))
+def _now(words):
+    return mono_ns_compiled(words[_SCRATCH_0:_SCRATCH_1])
+
+
+@kernel(void(WORK_T, WORDS, int64, int64, WORDS, WORDS))
+def _send(w, words, bits, t_decide_ns, targets, decisions):
+    """Publish the slots of ``bits`` (as `step` returns them): targets first, then the decisions that differ."""
+    for slot in range(r.MARKET_SLOTS):
+        if bits >> (slot + WRITE_SHIFT) & 1:
+            target = w.state.target[slot]
+            if bits >> (slot + DECISION_SHIFT) & 1:
+                target.t_decide_ns = t_decide_ns
+                if bits >> (slot + QUOTES_SHIFT) & 1:
+                    target.changed_ns = t_decide_ns
+            at = _TARGET_0 + slot * _TARGET_WORDS
+            write(targets, slot, words[at:at + _TARGET_WORDS])
+    for slot in range(r.MARKET_SLOTS):
+        if bits >> (slot + DECISION_SHIFT) & 1:
+            at = _TARGET_0 + slot * _TARGET_WORDS
+            publish(decisions, words[at:at + _TARGET_WORDS])
+
+
+@kernel(int64(WORK_T, WORDS, int64, int64, int64, WORDS, WORDS, WORDS))
+def _handle(w, words, src, t_pub_ns, now_ns, targets, decisions, vitals):
+    """One input through `step` and out. ``t_pub_ns`` > 0: a ring record, whose hops are counted. Returns 1 if quotes changed."""
+    wall_ns = w.wall0_ns + int64((now_ns - w.mono0_ns) * w.rate)
+    bits = _step(w.state, src, w.market, w.oracle, w.spot, w.markets, w.account, w.guard, w.params, now_ns, wall_ns)
+    if bits == 0 and t_pub_ns <= 0:
+        return 0
+    decided_ns = _now(words)
+    if bits:
+        _send(w, words, bits, decided_ns, targets, decisions)
+    if t_pub_ns > 0:
+        hist_record(vitals, _PUB_POLL, now_ns - t_pub_ns)
+        hist_record(vitals, _POLL_DECIDE, decided_ns - now_ns)
+    w.handled += 1
+    return 1 if bits & SLOT_MASK else 0
+
+
+@kernel(int64(WORK_T, WORDS, VIEW, VIEW, VIEW, int64, WORDS, WORDS, WORDS))
+def _look_around(w, words, markets, account, guard, now_ns, targets, decisions, vitals):
+    """Take in the seqlocks that have a new version, and let time pass. Returns 1 if quotes changed."""
+    rang = 0
+    if version(guard, 0) != w.guard_version:
+        w.guard_version = read(guard, 0, words[_GUARD_0:_GUARD_1])
+        rang |= _handle(w, words, r.SRC_GUARD, 0, now_ns, targets, decisions, vitals)
+    if version(account, 0) != w.account_version:
+        w.account_version = read(account, 0, words[_ACCOUNT_0:_ACCOUNT_1])
+        rang |= _handle(w, words, r.SRC_ACCOUNT, 0, now_ns, targets, decisions, vitals)
+    if version(markets, 0) != w.markets_version:
+        w.markets_version = read(markets, 0, words[_MARKETS_0:_MARKETS_1])
+        rang |= _handle(w, words, r.SRC_MARKETS, 0, now_ns, targets, decisions, vitals)
+    if now_ns >= w.next_timer_ns:
+        w.next_timer_ns = now_ns + TIMER_NS
+        rang |= _handle(w, words, r.SRC_TIMER, 0, now_ns, targets, decisions, vitals)
+    return rang
+
+
+@kernel(int64(types.Array(WORK_T, 1, "C"), WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS))
+def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_link, binance_link, markets, account, guard, targets,
+          decisions, vitals):
+    """Spin over all inputs until quotes changed or the budget is used up. See `Core.bind` for the arguments.
+
+    Returns 2 * inputs handled + RING_BELL if quotes changed. A changed quote is published before this returns; returning at once lets
+    the caller ring the executor's bell.
+    """
+    w = work[0]
+    w.handled = rang = polls = 0
+    now = _now(words)
+    end = now + w.budget_ns
+    if w.pending:
+        _send(w, words, w.pending, now, targets, decisions)
+        rang, w.pending = 1, 0
+    while rang == 0:
+        got = 0
+        if poll_link(md_market, market_link, words[_MARKET_0:_MARKET_1]):
+            got, now = 1, _now(words)
+            rang |= _handle(w, words, r.SRC_MARKET, w.market.t_pub_ns, now, targets, decisions, vitals)
+        if poll_link(md_binance, binance_link, words[_SPOT_0:_SPOT_1]):
+            got, now = 1, _now(words)
+            rang |= _handle(w, words, r.SRC_SPOT, w.spot.t_pub_ns, now, targets, decisions, vitals)
+        if poll_link(md_oracle, oracle_link, words[_ORACLE_0:_ORACLE_1]):
+            got, now = 1, _now(words)
+            rang |= _handle(w, words, r.SRC_ORACLE, w.oracle.t_pub_ns, now, targets, decisions, vitals)
+        if polls % LOOK_EVERY == 0:
+            now = _now(words)
+            rang |= _look_around(w, words, markets, account, guard, now, targets, decisions, vitals)
+        polls += 1
+        if now >= end:
+            break
+        if got == 0:
+            pause()
+    return 2 * w.handled + rang
+
+
+class Core:
+    """A running core: its memory, and the way from shared memory through it. Build once; `spin` creates no objects.
+
+    ``params``: PARAMS, 1 element. Not thread-safe; one per process.
+    """
+
+    def __init__(self, params):
+        self.work = np.zeros(1, WORK)
+        self.words = self.work.view(np.int64)
+        self.work["params"] = params
+        self.state = self.work["state"]
+        self.work["rate"], self.work["budget_ns"] = 1.0, BUDGET_NS
+        self._inputs = tuple(self.work[n] for n in ("market", "oracle", "spot", "markets", "account", "guard", "params"))
+        self._lost = 0
+
+    def set_clock(self, wall0_ns: int, mono0_ns: int, rate: float, budget_ns: int = BUDGET_NS) -> None:
+        """Wall time is ``wall0_ns + (mono - mono0_ns) * rate``; a burst lasts at most about ``budget_ns``."""
+        self.work["wall0_ns"], self.work["mono0_ns"], self.work["rate"] = wall0_ns, mono0_ns, rate
+        self.work["budget_ns"] = budget_ns
+
+    def bind(self, rings: dict, seqlocks: dict, targets, decisions, vitals) -> None:
+        """Connect to shared memory: RingReaders by name, SeqlockReaders by name, and the three writers."""
+        self._rings, self._seqlocks = rings, seqlocks
+        feeds = [rings[n] for n in ("md.market", "md.oracle", "md.binance")]
+        self._args = (self.work, self.words, *(f.mem for f in feeds), *(f.link for f in feeds),
+                      *(seqlocks[n].mem for n in ("markets", "account", "guard")), targets.mem, decisions.mem, vitals.mem)
+        self._targets = targets
+
+    def take(self, src: int, now_ns: int) -> int:
+        """Run `step` on the inputs as they are now; what changed is published by the next `spin`. Returns the step's bits."""
+        wall_ns = int(self.work["wall0_ns"][0]) + int((now_ns - int(self.work["mono0_ns"][0])) * float(self.work["rate"][0]))
+        bits = step(self.state, src, *self._inputs, now_ns, wall_ns)
+        self.work["pending"] |= bits
+        return bits
+
+    def attach(self, now_ns: int) -> None:
+        """Take in the present as the other processes keep it: market table, account, guard, oracle memory, books.
+
+        State, not history: this is all a restarted core needs to quote again in mid-window. Also run after a lapped ring. All targets
+        are written anew, so none of an earlier life stays.
+        """
+        for name in ("markets", "account", "guard"):
+            if self._seqlocks[name].read() > 0:
+                self.work[name] = self._seqlocks[name].rec
+        self.take(r.SRC_MARKETS, now_ns)
+        oracle = self._seqlocks["oracle"]
+        if oracle.read() > 0:
+            memory = oracle.rec[0]
+            for record in (*memory["boundary"], memory["twap60"], memory["spot"]):
+                if record["t_obs_ms"] > 0:
+                    self.work["oracle"] = record
+                    self.take(r.SRC_ORACLE, now_ns)
+        book = self._seqlocks["book"]
+        for slot in range(r.MARKET_SLOTS):
+            if book.read(slot) > 0:
+                self.work["market"] = book.rec
+                self.take(r.SRC_MARKET, now_ns)
+        self.work["pending"] |= _ALL_WRITE
+
+    def spin(self) -> int:
+        """One burst; see `burst` for what it returns."""
+        return burst(*self._args)
+
+    def housekeeping(self, now_ns: int) -> bool:
+        """Attach again when a ring was lapped since the last call: a lost record may have been a strike. True if it was."""
+        lost = sum(int(reader.link[LOST]) for reader in self._rings.values())
+        if lost == self._lost:
+            return False
+        self._lost = lost
+        self.attach(now_ns)
+        return True
+
+    def retire(self, now_ns: int) -> None:
+        """Leave no quotes behind: every target emptied and past its deadline. For an orderly stop."""
+        for slot in range(r.MARKET_SLOTS):
+            target = self.state["target"][0, slot]
+            target["n_quotes"] = 0
+            target["quote"] = np.zeros(r.MAX_QUOTES, r.QUOTE)
+            target["deadline_ns"] = target["changed_ns"] = now_ns
+            self._targets.rec[0] = target
+            self._targets.write(slot)
