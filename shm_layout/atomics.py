@@ -89,26 +89,34 @@ def pause(typing_context):
     return types.void(), emit
 
 
-@njit(int64(VIEW, int64), cache=True)
+def kernel(signature):
+    """njit with one signature, compiled when imported or loaded from the cache.
+
+    Reference counting is off: these functions create no objects, and without it a poll costs 6 ns instead of 50.
+    """
+    return njit(signature, cache=True, _nrt=False)
+
+
+@kernel(int64(VIEW, int64))
 def load_word(mem, index):
     """From Python: acquire load of one word."""
     return load_acquire(mem, index)
 
 
-@njit(void(WORDS, int64, int64), cache=True)
+@kernel(void(WORDS, int64, int64))
 def store_word(mem, index, value):
     """From Python: release store of one word."""
     store_release(mem, index, value)
 
 
-@njit(void(WORDS, int64, int64), cache=True)
+@kernel(void(WORDS, int64, int64))
 def add_word(mem, index, value):
     """Add to a counter word of which the caller is the only writer."""
     store_relaxed(mem, index, load_relaxed(mem, index) + value)
 
 
-@njit(void(VIEW, int64, WORDS), cache=True)
+@kernel(void(VIEW, int64, WORDS))
 def load_words(mem, index, out):
     """Copy ``out.size`` words from ``mem[index:]``; each word is whole, the set of them is not one moment."""
     for i in range(out.size):
-        out[i] = load_relaxed(mem, index + i)
+        store_relaxed(out, i, load_relaxed(mem, index + i))

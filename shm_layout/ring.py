@@ -14,24 +14,24 @@ one; the writer never notices. Records are absolute, so a lapped reader has lost
 
 Who pairs with whom (C11):
   - writer `store_release(stamp, seq)` with reader `load_acquire(stamp)`: who sees seq sees the whole record.
-  - writer `fence_release` after the in-progress stamp with reader `fence_acquire` before its second look: who copied even one word
-    of the next record sees a stamp that is no longer seq, and throws the copy away. (The fence must follow the stamp; a release
-    *store* of the stamp would not keep the payload behind it.)
-  - writer `store_release(HEAD)` with `load_acquire(HEAD)`: where to resume. The in-progress stamp is relaxed, so a lapped reader may see it before it sees
-    the head that came earlier; hence it resumes at max(head, stamp seen), both of which are published.
+  - writer `fence_release` after the in-progress stamp with reader `fence_acquire` before its second look: who copied even one
+    word of the next record sees a stamp that is no longer seq, and throws the copy away. (The fence must follow the stamp; a
+    release *store* of the stamp would not keep the payload behind it.)
+  - writer `store_release(HEAD)` with reader `load_acquire(HEAD)`: where to resume. The in-progress stamp is relaxed, so a lapped
+    reader may see it before the head that was stored earlier; hence it resumes at max(head, stamp seen): both are published.
 
 Death of the writer: before the stamp says seq nothing has happened and readers wait; once it does the record is out, even if HEAD
 does not say so yet. `recover` looks past HEAD, so that no number is ever given to two records.
 
-The protocol is checked schedule by schedule in tests/protocol/test_ring_model.py, which repeats `publish`, `_take` and `recover` step
-by step: change them together.
+The protocol is checked schedule by schedule in tests/protocol/test_ring_model.py, which repeats `publish`, `_take` and `recover`
+step by step: change them together.
 """
 
 import numpy as np
-from numba import int64, njit, types, void
+from numba import int64, types, void
 
-from shm_layout.atomics import (VIEW, WORDS, fence_acquire, fence_release, load_acquire, load_relaxed, load_word, store_relaxed,
-                                store_release)
+from shm_layout.atomics import (VIEW, WORDS, fence_acquire, fence_release, kernel, load_acquire, load_relaxed, load_word,
+                                store_relaxed, store_release)
 from shm_layout.header import DATA, RING, W_COUNT, W_HEAD, W_RECORD_BYTES, W_STRIDE
 
 # words of a reader's link row: private memory of the reader, published by its vitals page
@@ -46,7 +46,7 @@ _LAG_EVERY = 64           # look at HEAD once in so many records: it is the writ
 _LAPS_IN_A_POLL = 4
 
 
-@njit(int64(WORDS, WORDS), cache=True)
+@kernel(int64(WORDS, WORDS))
 def publish(mem, payload):
     """Append one record; only the owner of the segment may call this.
 
@@ -60,13 +60,13 @@ def publish(mem, payload):
     store_relaxed(mem, slot, seq - 1)
     fence_release()
     for i in range(payload.size):
-        store_relaxed(mem, slot + 1 + i, payload[i])
+        store_relaxed(mem, slot + 1 + i, load_relaxed(payload, i))
     store_release(mem, slot, seq)
     store_release(mem, W_HEAD, seq)
     return seq
 
 
-@njit(types.UniTuple(int64, 2)(VIEW, int64, WORDS), cache=True)
+@kernel(types.UniTuple(int64, 2)(VIEW, int64, WORDS))
 def _take(mem, cursor, out):
     """(status, where to resume): copy record ``cursor`` to ``out`` if it is there."""
     if out.size * 8 != mem[W_RECORD_BYTES]:
@@ -78,7 +78,7 @@ def _take(mem, cursor, out):
     if stamp > cursor:
         return _POLLING, max(load_acquire(mem, W_HEAD), stamp)
     for i in range(out.size):
-        out[i] = load_relaxed(mem, slot + 1 + i)
+        store_relaxed(out, i, load_relaxed(mem, slot + 1 + i))
     fence_acquire()
     again = load_relaxed(mem, slot)
     if again != stamp:
@@ -86,24 +86,25 @@ def _take(mem, cursor, out):
     return _GOT, cursor + 1
 
 
-@njit(int64(VIEW, int64, WORDS), cache=True)
+@kernel(int64(VIEW, int64, WORDS))
 def poll(mem, cursor, out):
     """Read record number ``cursor`` into ``out`` (int64[RECORD_BYTES/8], private memory).
 
-    Returns 1 and the record is in out; 0 not yet written; -n lapped: n records are lost and ``cursor + n`` is the newest one. ``out`` is
-    rubbish unless 1 was returned. Errors: ValueError if out is not one record long.
+    Returns 1 and the record is in out; 0 not yet written; -n lapped: n records are lost and ``cursor + n`` is the newest one.
+    ``out`` is rubbish unless 1 was returned. Errors: ValueError if out is not one record long.
     """
     status, resume = _take(mem, cursor, out)
     return cursor - resume if status < 0 else status
 
 
-@njit(int64(VIEW, WORDS, WORDS), cache=True)
+@kernel(int64(VIEW, WORDS, WORDS))
 def poll_link(mem, link, out):
     """Read the next record of a reader whose place and counters are ``link`` (int64[LINK_WORDS], private memory).
 
-    Returns 1 with the record in ``out``, or 0 when there is none. A lap is counted (while polling or while reading, and how many records
-    were lost), the cursor goes to the newest record, and the read is tried again. lag_max is what was found waiting: the length of a
-    run of records without an empty poll, and beyond 64 the distance to the head, looked at each 64 records.
+    Returns 1 with the record in ``out``, or 0 when there is none. A lap is counted (while polling or while reading, and how many
+    records were lost), the cursor goes to the newest record, and the read is tried again. lag_max is what was found waiting: the
+    length of a run of records without an empty poll, and beyond 64 the distance to the head, looked at each 64 records.
+    Errors: ValueError if link or out has the wrong length.
     """
     if link.size < LINK_WORDS:
         raise ValueError("link needs LINK_WORDS words")
@@ -118,7 +119,7 @@ def poll_link(mem, link, out):
             link[RUN] += 1
             waiting = link[RUN]
             if waiting >= _LAG_EVERY:
-                waiting = load_acquire(mem, W_HEAD) + 1 - link[CURSOR] if waiting % _LAG_EVERY == 0 else 0
+                waiting = load_acquire(mem, W_HEAD) + 1 - resume if waiting % _LAG_EVERY == 0 else 0
             link[LAG_MAX] = max(link[LAG_MAX], waiting)
             return 1
         lost = resume - link[CURSOR]
@@ -130,13 +131,13 @@ def poll_link(mem, link, out):
     return 0
 
 
-@njit(int64(VIEW), cache=True)
+@kernel(int64(VIEW))
 def head(mem):
     """Number of the newest record, -1 if there is none yet."""
     return load_acquire(mem, W_HEAD)
 
 
-@njit(int64(WORDS), cache=True)
+@kernel(int64(WORDS))
 def recover(mem):
     """Make HEAD true after the death of a writer; called by the new owner before it publishes. Returns HEAD.
 
@@ -151,7 +152,7 @@ def recover(mem):
     return seq
 
 
-@njit(void(VIEW, WORDS), cache=True)
+@kernel(void(VIEW, WORDS))
 def load_stamps(mem, out):
     """All stamps of the ring into ``out`` (int64[depth]), for `segment.verify`."""
     for i in range(out.size):
@@ -167,7 +168,8 @@ def _stamp_word(record: np.dtype) -> int:
 def backlog(segment, cursor: int, now_ns: int) -> tuple[int, int, int]:
     """(head, lag in records, age of the oldest unread record in ns) of a reader at ``cursor``; works on a hung system.
 
-    The age is 0 when nothing is unread or the record has no stamp; for a lapped reader it is that of the oldest record still there.
+    The age is 0 when nothing is unread or the record has no stamp; for a lapped reader it is that of the oldest record still
+    there.
     """
     newest = head(segment.mem)
     lag = max(0, newest + 1 - cursor)

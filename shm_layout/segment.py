@@ -8,10 +8,10 @@ segment; the creator writes the header once. Layout of the header: `header`.
   create   a private temporary file is allocated to its full size (so a full /dev/shm is an error here and not a SIGBUS later),
            formatted, its READY word stored last, and then linked to its name: nobody ever sees half a segment. Of two creators one
            wins and the other finds it made.
-  attach   checks every header word and says which one is off. The mapping is PROT_READ: a stray write is a numpy error, a compile-time error
-           or a SIGSEGV of the offender, never a change of somebody else's memory.
-  own      flock(LOCK_EX) on the segment, held until the process dies (the kernel drops it even after SIGKILL); recover; then identity: pid, its start
-           time from /proc (a pid alone can be reused) and an epoch that counts owners.
+  attach   checks every header word and says which one is off. The mapping is PROT_READ: a stray write is a numpy error, an
+           error while compiling, or a SIGSEGV of the offender, never a change of somebody else's memory.
+  own      flock(LOCK_EX) on the segment, held until the process dies (the kernel drops it even after SIGKILL); recover; then
+           identity: pid, its start time from /proc (a pid alone can be reused) and an epoch that counts owners.
   wipe     the only way a segment goes. Refused while any lock is held. Nothing is unlinked while the group runs.
 
 Can go wrong: SegmentError, whose text names the segment, what is wrong, and the command that mends it. A mapping lives as long
@@ -22,6 +22,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +109,8 @@ def lock_holder(fd: int) -> int:
 class Segment:
     """One mapped segment.
 
-    name: short name; path; kind, record (numpy dtype), count, words (of a record); mem: int64 view of the whole segment, read-only unless
-    owned; fd: holds the lock of an owner; inode: compare with `replaced` at housekeeping.
+    name: short name; path; kind, record (numpy dtype), count, words (of a record); mem: int64 view of the whole segment,
+    read-only unless owned; fd: holds the lock of an owner; inode: what `replaced` compares.
     """
 
     def __init__(self, name: str, path: Path, fd: int, memory: mmap.mmap, record: np.dtype, writable: bool):
@@ -123,7 +124,8 @@ class Segment:
     def expect(self, kind: int, writable: bool = False) -> None:
         """Errors: SegmentError if this is not a segment of ``kind``, or not owned though it has to be."""
         if self.kind != kind:
-            raise SegmentError(f"{self.path}: is a {h.KINDS[self.kind]}, not a {h.KINDS[kind]}; use the reader and writer of its kind")
+            raise SegmentError(f"{self.path}: is a {h.KINDS[self.kind]}, not a {h.KINDS[kind]}; "
+                               "use the reader and writer of its kind")
         if writable and not self.writable:
             raise SegmentError(f"{self.path}: is attached read-only; only its owner writes (Space.own)")
 
@@ -168,8 +170,8 @@ def alive(segment: Segment) -> bool:
     pid, start, _ = segment.identity
     if not pid or start_time(pid) != start:
         return False
-    if segment.writable:
-        return True                          # asked by the owner itself: a probe on its own descriptor would change its lock
+    if segment.writable:                     # asked by the owner: a probe on its own descriptor would give its lock away
+        return segment.fd >= 0
     return not _lock(segment.fd, fcntl.LOCK_SH, keep=False)
 
 
@@ -188,9 +190,12 @@ class Space:
     """All segments of one instance: everything under /dev/shm/mmbot.<run name>.
 
     run_name: [a-z0-9_-]{1,24} (no dot: names are told apart by it). layout_hash: 64 hex digits, this build's unless given.
+    Errors: SegmentError (run name).
     """
 
     def __init__(self, run_name: str, layout_hash: str = records.LAYOUT_HASH):
+        if not re.fullmatch(r"[a-z0-9_-]{1,24}", run_name):
+            raise SegmentError(f"run name {run_name!r}: must be 1 to 24 of a-z 0-9 _ - ; set run.name")
         self.run_name, self.layout_hash = run_name, layout_hash
         self.prefix = f"mmbot.{run_name}.{layout_hash[:8]}."
         self.forms: dict[str, Form] = {}
@@ -225,6 +230,8 @@ class Space:
             return True
         except FileExistsError:
             return False
+        except FileNotFoundError:
+            raise SegmentError(f"{self.path(name)}: was wiped while it was being made; start again") from None
         except OSError as e:
             if e.errno != errno.ENOSPC:
                 raise
@@ -233,7 +240,7 @@ class Space:
                                f"remove what is not needed (`{WIPE}`) or enlarge it") from None
         finally:
             shm.close_fd()
-            os.unlink(DIRECTORY / temporary)
+            (DIRECTORY / temporary).unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Remove temporary files of creators that died."""
@@ -277,7 +284,8 @@ class Space:
         size = os.fstat(fd).st_size
         if size < h.DATA * 8 or size > _MAX_BYTES or size % 8:
             os.close(fd)
-            raise SegmentError(f"{path}: truncated or not a segment, {size} bytes (a header alone has {h.DATA * 8}); run `{WIPE}`")
+            raise SegmentError(f"{path}: truncated or not a segment, {size} bytes (a header alone has {h.DATA * 8}); "
+                               f"run `{WIPE}`")
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return fd, mmap.mmap(fd, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=protection)
 
@@ -294,30 +302,29 @@ class Space:
         """Compare every word of block 0 with what it must be; returns the record's dtype. Errors: SegmentError."""
         form = self.forms.get(name)
         said = h.words_text(mem[h.W_NAME:h.W_NAME + h.NAME_WORDS])
-        layout = np.array(mem[h.W_LAYOUT:h.W_LAYOUT + h.LAYOUT_WORDS]).tobytes().hex()
+        kind, record_bytes, count, stride, size = mem[h.W_KIND:h.W_SIZE + 1].tolist()
+        layout = mem[h.W_LAYOUT:h.W_LAYOUT + h.LAYOUT_WORDS].tobytes().hex()
+        want = form or Form(kind, records._REGISTRY.get(said, words_dtype(max(record_bytes, 8) // 8)), count, stride, size, said)
         problems = (
             (load_word(mem, h.W_READY) != 1, "was never finished (ready word is not 1)"),
             (mem[h.W_MAGIC] != h.MAGIC, f"is not an mmbot segment (magic {int(mem[h.W_MAGIC]):#x})"),
             (mem[h.W_ABI] != h.ABI, f"has ABI {mem[h.W_ABI]}, this build has {h.ABI}"),
             (layout != self.layout_hash, f"has layout {layout[:8]} inside, this build has layout {self.layout_hash[:8]}"),
-            (mem[h.W_KIND] not in h.KINDS, f"is of unknown kind {mem[h.W_KIND]}"),
-            (mem[h.W_SIZE] != mem.size * 8, f"is truncated or grown: {mem.size * 8} bytes, its header says {mem[h.W_SIZE]}"),
-            (h.DATA * 8 + int(mem[h.W_COUNT]) * int(mem[h.W_STRIDE]) != mem.size * 8 or mem[h.W_COUNT] < 1,
-             f"is damaged: {mem[h.W_COUNT]} entries of {mem[h.W_STRIDE]} bytes do not fill {mem.size * 8} bytes"),
-            (form and mem[h.W_KIND] != form.kind, f"is a {h.KINDS.get(int(mem[h.W_KIND]))}, this build wants a {form and h.KINDS[form.kind]}"),
-            (form and mem[h.W_RECORD_BYTES] != form.record.itemsize or said in records._REGISTRY
-             and records._REGISTRY[said].itemsize != mem[h.W_RECORD_BYTES] or not 0 < mem[h.W_RECORD_BYTES] <= mem[h.W_STRIDE],
-             f"has records of {mem[h.W_RECORD_BYTES]} bytes, this build has {form.record.itemsize if form else said}"),
-            (form and said != form.name, f"holds records {said!r}, this build wants {form and form.name!r}"),
-            (form and mem[h.W_COUNT] != form.count, f"has {mem[h.W_COUNT]} slots or entries, this build wants {form and form.count}"),
-            (form and mem[h.W_STRIDE] != form.stride, f"has a stride of {mem[h.W_STRIDE]} bytes, this build wants {form and form.stride}"),
+            (kind not in h.KINDS, f"is of unknown kind {kind}"),
+            (size != mem.size * 8, f"is truncated or grown: {mem.size * 8} bytes, its header says {size}"),
+            (kind != want.kind, f"is a {h.KINDS.get(kind)}, this build wants a {h.KINDS.get(want.kind)}"),
+            (said != want.name, f"holds records {said!r}, this build wants {want.name!r}"),
+            (record_bytes != want.record.itemsize, f"has records of {record_bytes} bytes, this build has {want.record.itemsize}"),
+            (count != want.count, f"has {count} slots or entries, this build wants {want.count}"),
+            (stride != want.stride, f"has a stride of {stride} bytes, this build wants {want.stride}"),
+            (count < 1 or stride < record_bytes or h.DATA * 8 + count * stride != size,
+             f"is damaged: {count} entries of {stride} bytes do not fill {size} bytes"),
+            (kind == h.RING and count & (count - 1), f"is damaged: {count} slots are no power of two"),
         )
         for wrong, text in problems:
             if wrong:
                 raise SegmentError(f"{self.path(name)}: {text}; stop the group and run `{WIPE}`")
-        if form:
-            return form.record
-        return records._REGISTRY.get(said, words_dtype(int(mem[h.W_RECORD_BYTES]) // 8))
+        return want.record
 
     def attach(self, segment: str) -> Segment:
         """Map a segment read-only. Errors: SegmentError, one text per header word that is off."""
@@ -365,8 +372,9 @@ class Space:
             os.close(fd)
 
     def wipe(self) -> list[str]:
-        """Remove every segment of this run, of any layout; returns the file names. All locks are taken first, or nothing is removed.
+        """Remove every segment of this run, of any layout; returns the file names.
 
+        All locks are taken first, or nothing is removed.
         Errors: SegmentError naming the pids that hold a lock.
         """
         paths = sorted(p for p in DIRECTORY.glob(f"mmbot.{self.run_name}.*") if p.is_file())
@@ -413,8 +421,8 @@ def _identify(seg: Segment) -> None:
 def verify(segment: Segment) -> list[str]:
     """Self-check of a segment, running or not: what is structurally wrong with its slots, one line each; empty means sound.
 
-    The header has been checked by attach. Ring: every stamp fits its slot and lies within one depth of the head, and at most one slot is being
-    written. Seqlock: no version is negative.
+    The header has been checked by attach. Ring: every stamp fits its slot and lies within one depth of the head, and at most one
+    slot is being written. Seqlock: no version is negative.
     """
     if segment.kind == h.SEQLOCK:
         versions = [seqlock.version(segment.mem, i) for i in range(segment.count)]
@@ -427,13 +435,15 @@ def verify(segment: Segment) -> list[str]:
     after = ring.head(segment.mem)
     if before < -1:
         return [f"{segment.path}: head is {before}"]
-    out = []
+    out, in_progress = [], 0
     for i, stamp in enumerate(stamps.tolist()):
         writing = (stamp + 1) % depth == i
-        if stamp % depth != i and not writing:
+        in_progress += writing
+        number = stamp + writing             # of the record in the slot, or on its way into it
+        if number % depth != i:
             out.append(f"{segment.path}: slot {i} carries number {stamp}, which belongs to slot {stamp % depth}")
-        elif not before - depth <= stamp + writing <= after + 1 + writing:
+        elif not (before + 1 if writing else before + 1 - depth) <= number <= after + 1:
             out.append(f"{segment.path}: slot {i} carries number {stamp}, head is {before}")
-    if before == after and sum((s + 1) % depth == i for i, s in enumerate(stamps.tolist())) > 1:
-        out.append(f"{segment.path}: more than one slot is being written")
+    if before == after and in_progress > 1:
+        out.append(f"{segment.path}: {in_progress} slots are being written, at most one can be")
     return out

@@ -1,8 +1,8 @@
 """One page per process: what it says about itself, readable from outside when it hangs and after it died.
 
-Owns: the layout of the page, the histogram, the writer and the reader. Written by its process alone, read by the CLI, the guardian and the
-monitor without any cooperation of that process. Counters, histograms and links start at zero with each new owner (the epoch says so);
-the error slots survive, because they are what one wants to read after a crash.
+Owns: the layout of the page, the histogram, the writer and the reader. Written by its process alone, read by the CLI, the
+guardian and the monitor without any cooperation of that process. Counters, histograms and links start at zero with each new
+owner (the epoch says so); the error slots survive, because they are what one wants to read after a crash.
 
     word 64 (byte 512)
     +--------------------------------------------------------------------------------------------------+
@@ -18,18 +18,21 @@ the error slots survive, because they are what one wants to read after a crash.
 Single words are atomic; a link row and an error slot have several words that belong together, so each is a two-cell entry of
 `seqlock`. The page as a whole is not one moment.
 
-Histogram: log-linear (HdrHistogram's idea). Values below 32 ns have a bucket each; above, each octave up to 2^40 ns has 32 buckets, so a value is
-known within 1/32. Fixed memory, and counts of several processes simply add. Record latencies from the intended time (the stamp in the
-record), or a stall hides the very samples it delayed (coordinated omission).
+Histogram: log-linear (HdrHistogram's idea). Values below 32 ns have a bucket each; above, each octave up to 2^40 ns has 32
+buckets, so a value is known within 1/32. Fixed memory, and counts of several processes simply add. Record latencies from the
+intended time (the stamp in the record), or a stall hides the very samples it delayed (coordinated omission).
+
+Can go wrong: two builds with the same records but another page; the page's own fingerprint (PAGE) is part of its header.
 """
 
 import hashlib
 
 import numpy as np
-from numba import int64, njit, void
+from numba import int64, void
 
 from shm_layout import header as h
-from shm_layout.atomics import (WORDS, add_word, load_relaxed, load_word, load_words, store_release, store_relaxed, store_word)
+from shm_layout.atomics import (WORDS, add_word, kernel, load_relaxed, load_word, load_words, store_relaxed, store_release,
+                                store_word)
 from shm_layout.ring import LINK_FIELDS
 from shm_layout.segment import Form, Segment, SegmentError, alive
 from shm_layout.seqlock import entry_words, read_at, write_at
@@ -70,7 +73,7 @@ _END = _HOPS + len(HOPS) * _HOP_WORDS
 
 assert len(EVENTS) <= EVENTS_MAX and len(set(EVENTS)) == len(EVENTS)
 #: fingerprint of the page: event names and positions are no part of LAYOUT_HASH
-PAGE = "vitals " + hashlib.sha256(repr((HOPS, EVENTS, EVENTS_MAX, LINKS_MAX, ERRORS_MAX, BUCKETS, _END)).encode()).hexdigest()[:8]
+PAGE = "vitals " + hashlib.sha256(repr((HOPS, EVENTS, LINKS_MAX, ERRORS_MAX, BUCKETS, _END)).encode()).hexdigest()[:8]
 _EVENT_WORD = {name: _EVENTS + i for i, name in enumerate(EVENTS)}
 _HOP_BASE = {name: _HOPS + i * _HOP_WORDS for i, name in enumerate(HOPS)}
 
@@ -90,7 +93,7 @@ def event_word(name: str) -> int:
     return _EVENT_WORD[name]
 
 
-@njit(int64(int64), cache=True)
+@kernel(int64(int64))
 def bucket_of(value_ns):
     """Bucket of a value in ns; below 0 counts as 0, at 2^40 ns and above as the last bucket."""
     if value_ns < 32:
@@ -104,7 +107,7 @@ def bucket_of(value_ns):
     return (octave + 1) * 32 + ((value_ns >> octave) & 31)
 
 
-@njit(void(WORDS, int64, int64), cache=True)
+@kernel(void(WORDS, int64, int64))
 def hist_record(mem, base, value_ns):
     """Count one latency in the histogram at word ``base`` of the own vitals page (`hop_base`)."""
     value_ns = max(value_ns, 0)
@@ -116,7 +119,7 @@ def hist_record(mem, base, value_ns):
     store_release(mem, base, load_relaxed(mem, base) + 1)
 
 
-@njit(void(WORDS, int64), cache=True)
+@kernel(void(WORDS, int64))
 def cycle(mem, duration_ns):
     """Count one turn of the own run loop: longest turn, and how many were over the threshold. Catches a stall without load."""
     store_relaxed(mem, _CYCLES, load_relaxed(mem, _CYCLES) + 1)
@@ -204,7 +207,10 @@ class VitalsWriter:
         """Publish where this process stands in the rings it reads: (ring name, link of its RingReader), at most LINKS_MAX.
 
         Call RingReader.observe(now_ns) first so that lag and age are of this moment. Rows beyond those given become empty.
+        Errors: ValueError if there are more.
         """
+        if len(rows) > LINKS_MAX:
+            raise ValueError(f"{len(rows)} links, a vitals page has room for {LINKS_MAX}")
         row = np.zeros(_LINK_WORDS, np.int64)
         for i in range(LINKS_MAX):
             row[:] = 0
