@@ -1,0 +1,1 @@
+"""Venues: bytes to record fields and intent to messages, one package or file per venue. No sockets, no clock."""

@@ -1,0 +1,112 @@
+"""Binance spot: best bid and ask, and aggregate trades of one symbol, to SPOT record words.
+
+Owns: the stream names, the shapes, the order of updates (bookTicker has no time, only an update id). Writes and reads nothing else. No
+sockets, no clock. Can go wrong: late updates (dropped and counted), holes in the trade ids (counted), garbage (BadValue).
+Source: Binance spot WebSocket streams.
+"""
+
+import math
+from typing import Annotated
+
+import msgspec
+
+from mmbot.venues.numbers import BadValue
+from shm_layout import records as r
+
+SYMBOL = "btcusdt"
+PATH = f"/stream?streams={SYMBOL}@bookTicker/{SYMBOL}@aggTrade"
+
+
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    u: _Id
+    b: str
+    B: str
+    a: str
+    A: str
+
+
+class _Trade(msgspec.Struct, gc=False):
+    a: _Id
+    p: str
+    q: str
+    T: int
+    m: bool
+
+
+class _Wrapped(msgspec.Struct, gc=False):
+    stream: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_WRAPPED = msgspec.json.Decoder(_Wrapped)
+_TICKER = msgspec.json.Decoder(_Ticker)
+_TRADE = msgspec.json.Decoder(_Trade)
+
+
+def _positive(text: str) -> float:
+    """A finite positive number. Errors: BadValue."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise BadValue(f"Binance: {text[:40]!r} is no positive number")
+    return value
+
+
+def _quantity(text: str) -> float:
+    """A finite quantity, zero allowed. Errors: BadValue."""
+    return 0.0 if text.strip("0.") == "" and text else _positive(text)
+
+
+class Stream:
+    """One connection's state: the newest update and trade id. `on_frame` fills a SPOT record."""
+
+    def __init__(self, rec):
+        self._rec = rec                     # one element of a structured SPOT array
+        self.late = self.gaps = self.other = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """A new connection: ids are compared with nothing."""
+        self._update = self._trade = 0
+
+    def on_frame(self, data, t_recv_ns: int) -> bool:
+        """True if the record was filled (``t_pub_ns`` is the publisher's) and should go out. Errors: BadValue."""
+        try:
+            frame = _WRAPPED.decode(data)
+            if frame.stream.endswith("@bookTicker"):
+                return self._ticker(_TICKER.decode(frame.data), t_recv_ns)
+            if frame.stream.endswith("@aggTrade"):
+                return self._on_trade(_TRADE.decode(frame.data), t_recv_ns)
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            raise BadValue(f"a Binance frame that cannot be read: {e}") from None
+        self.other += 1
+        return False
+
+    def _ticker(self, m: _Ticker, t_recv_ns: int) -> bool:
+        if m.u <= self._update:
+            self.late += 1
+            return False
+        bid, ask, bid_qty, ask_qty = _positive(m.b), _positive(m.a), _quantity(m.B), _quantity(m.A)
+        self._update = m.u
+        self._put(r.SK_BBO, 0, t_recv_ns, m.u, bid, bid_qty, ask, ask_qty, 0.0, 0.0, 0)
+        return True
+
+    def _on_trade(self, m: _Trade, t_recv_ns: int) -> bool:
+        if m.a <= self._trade:
+            self.late += 1
+            return False
+        px, qty = _positive(m.p), _quantity(m.q)
+        if self._trade and m.a != self._trade + 1:
+            self.gaps += 1
+        self._trade = m.a
+        self._put(r.SK_TRADE, m.T * 1_000_000 if 0 < m.T < 4_000_000_000_000 else 0, t_recv_ns, m.a, 0.0, 0.0, 0.0, 0.0, px, qty,
+                  r.SELL if m.m else r.BUY)
+        return True
+
+    def _put(self, kind, t_exch_ns, t_recv_ns, update_id, bid, bid_qty, ask, ask_qty, px, qty, side) -> None:
+        self._rec[()] = (kind, r.SV_BINANCE, t_exch_ns, t_recv_ns, 0, update_id, bid, bid_qty, ask, ask_qty, px, qty, side, 0)
