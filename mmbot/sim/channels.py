@@ -9,6 +9,7 @@ Source: venue protocol, WebSocket channels, RTDS, Binance spot streams.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -18,13 +19,13 @@ from mmbot.clock import mono_ns
 from mmbot.sim import wire
 from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.engine import Exchange, Listener, Market, Order, Trade
+from mmbot.sim.ledger import Ledger
 from shm_layout.records import DOWN, UP
 
 TEXT = WSMsgType.TEXT
 MAX_BUFFERED = 16_000_000      # bytes waiting for a client that does not read
 CHECK_EVERY = 64               # sends between two looks at the buffer
 KEEP_STAMPS = 100_000
-PROBE_GAP_NS = 2_000_000       # one move of the best takes several frames: the first one is the probe
 SNAPSHOT_POINTS = 120
 MAX_CLIENT_FRAME = 1_000_000
 
@@ -38,15 +39,13 @@ class Stamps:
         self.count = 0
         self._frames: deque = deque(maxlen=KEEP_STAMPS)
         self._posts: deque = deque(maxlen=KEEP_STAMPS)
-        self._last_probe_ns = 0
+        self._probes = 0
 
-    def frame(self, t_ns: int, top_moved: bool) -> None:
-        """One frame; ``top_moved``: the recorded market moved the best with it."""
-        probe = top_moved and t_ns - self._last_probe_ns > PROBE_GAP_NS
-        if probe:
-            self._last_probe_ns = t_ns
+    def frame(self, t_ns: int, probes: int) -> None:
+        """One frame; it is a probe when the tape's count of ``probes`` has grown since the one before."""
         self.count += 1
-        self._frames.append((self.count, t_ns, probe))
+        self._frames.append((self.count, t_ns, probes != self._probes))
+        self._probes = probes
 
     def post(self, t_ns: int, orders: int) -> None:
         """One POST with that many orders."""
@@ -190,10 +189,11 @@ class Hub(Listener):
     def __init__(self, keys: Keys):
         self.keys, self.stamps = keys, Stamps()
         self.exchange: Exchange | None = None         # set by the server: the engine needs its listener first
+        self.ledger: Ledger | None = None             # set by the server once the past is recovered
         self.links: list[MarketLink] = []
         self.users: dict[str, list[UserLink]] = {}
         self._by_market: dict[str, list[MarketLink]] = {}
-        self._tops: dict[str, tuple[int, int]] = {}
+        self.probes: Callable[[], int] = lambda: 0    # how many steps the probe tape has made
 
     # -- subscriptions --
 
@@ -236,10 +236,7 @@ class Hub(Listener):
         if not links:
             return
         data = wire.price_change(market, side, px_e4, now_ms).encode()
-        top = market.best()
-        moved = self.exchange.by_recorded and self._tops.get(market.condition_id) != top
-        self._tops[market.condition_id] = top
-        self.stamps.frame(mono_ns(), moved)
+        self.stamps.frame(mono_ns(), self.probes())
         for link in links:
             link.send(data)
 
@@ -293,7 +290,13 @@ class Hub(Listener):
                 if link.wants(order.market.condition_id):
                     link.send(data)
 
+    def on_paid(self, market: Market, now_ms: int) -> None:
+        if self.ledger is not None:
+            self.ledger.paid(market)
+
     def on_trade(self, trade: Trade, now_ms: int) -> None:
+        if self.ledger is not None:
+            self.ledger.trade(trade)
         for owner in trade.owners():
             links = self.users.get(owner)
             if links:

@@ -32,7 +32,7 @@ DUST_U6 = 9_999               # an order with no more than this left (under 0.01
 LAST_TRADE_LAG_MS = 20        # the last_trade_price frame comes this much after the match
 HEARTBEAT_MS, HEARTBEAT_CHECK_MS = 10_000, 5_000
 GTD_THRESHOLD_S = 60          # a GTD order dies this much before its stated expiration
-KEEP_CLOSED, KEEP_TRADES = 20_000, 50_000
+KEEP_CLOSED, KEEP_TRADES = 10_000, 20_000
 OUTCOMES = ("Up", "Down")
 SIDES = ("BUY", "SELL")
 RECORDED_OWNER = "0d0d0d0d-0000-4000-8000-000000000001"
@@ -296,6 +296,9 @@ class Listener:
     def on_resolved(self, market: Market, now_ms: int) -> None:
         """A market has an outcome."""
 
+    def on_paid(self, market: Market, now_ms: int) -> None:
+        """A market's shares are about to be paid out."""
+
     def on_order(self, order: Order, kind: str, status: str, now_ms: int) -> None:
         """PLACEMENT, UPDATE or CANCELLATION of an API participant's order."""
 
@@ -316,7 +319,6 @@ class Exchange:
         self.orders: dict[str, Order] = {}
         self.trades: dict[str, Trade] = {}
         self.heartbeats: dict[str, list] = {}         # api key -> [expected id, deadline ms]
-        self.by_recorded = False                      # true while the recorded market moves a level
         self.settle_hook: Callable[[Trade], str] = lambda trade: "MINED"
         self.delay_ms = settings.taker_delay_ms * clock.rate
         self.settle_ms = settings.settle_ms * clock.rate
@@ -364,7 +366,6 @@ class Exchange:
         market = self.markets[condition_id]
         book = market.sides[side]
         level = book.levels.get(px_e4)
-        self.by_recorded = True
         have = level.recorded if level is not None else 0
         if size_u6 > have:
             if market.accepting:
@@ -375,7 +376,6 @@ class Exchange:
                 level = book.levels.get(px_e4)
             if level is not None and level.recorded > size_u6:
                 self._recorded_cut(market, side, level, level.recorded - size_u6, now_ms)
-        self.by_recorded = False
 
     def take(self, condition_id: str, side: int, px_e4: int, size_u6: int, now_ms: int) -> int:
         """A recorded taker in Up terms: buys or sells up to ``size_u6`` no worse than ``px_e4``, the rest is killed. Returns shares."""
@@ -450,9 +450,11 @@ class Exchange:
         self.close_market(condition_id, now_ms)
         market.outcome, market.resolved_ms = outcome, now_ms
         self.listener.on_resolved(market, now_ms)
-        self._at(now_ms + 2 * self.settle_ms + 1, self._redeem, market)
+        self._at(now_ms + 2 * self.settle_ms + 1, self.pay_out, market)
 
-    def _redeem(self, market: Market, now_ms: int) -> None:
+    def pay_out(self, market: Market, now_ms: int) -> None:
+        """Turn all shares of a resolved market into dollars."""
+        self.listener.on_paid(market, now_ms)
         for account in [*self.accounts.values(), self.recorded]:
             for outcome, token in enumerate(market.tokens):
                 shares = account.shares.pop(token, 0)
@@ -935,6 +937,26 @@ class Exchange:
         else:
             self._at(now_ms + self.settle_ms, self._confirm, trade)
         self.listener.on_trade(trade, now_ms)
+
+    def restore(self, trade: Trade, now_ms: int) -> None:
+        """Book a trade of an earlier life of this exchange, and settle on what was not settled."""
+        self._count += 1
+        trade.seq = self._count
+        self.trades[trade.id] = trade
+        parties = [trade.account, *(leg.account for leg in trade.legs)]
+        for account in {id(a): a for a in parties if a is not self.recorded}.values():
+            account.fills.append(trade)
+        if trade.status == "FAILED":
+            return
+        for leg in trade.legs:
+            move(leg.account, trade.market.tokens[leg.outcome], leg.side, leg.size_u6, leg.cash_u6)
+        move(trade.account, trade.market.tokens[trade.outcome], trade.side, trade.size_u6, trade.cash_u6)
+        trade.account.cash_u6 -= trade.fee_u6
+        if trade.status == "MATCHED":
+            self._unsettle(trade, 1)
+            self._at(now_ms + self.settle_ms, self._mine, trade)
+        elif trade.status == "MINED":
+            self._at(now_ms + self.settle_ms, self._confirm, trade)
 
     def _confirm(self, trade: Trade, now_ms: int) -> None:
         trade.status, trade.last_ms = "CONFIRMED", now_ms

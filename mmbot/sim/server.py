@@ -1,0 +1,211 @@
+"""The exchange as a process: binds the ports, owns the drive loop, keeps the tape's clock across restarts.
+
+Owns: five servers on 127.0.0.1 (CLOB REST, Gamma, CLOB WebSocket, RTDS, Binance on consecutive ports), the order of work in one turn
+(list windows, step the tape, run the engine's timers, send reference prices), and `sim_clock.json` in the run directory.
+Who calls: `procs/sim.py` inside the group, `mmbot sim` alone (`run_standalone`), tests (`SimServer`).
+What can go wrong: a port in use (UserError naming it and `sim.base_port`); an exception in a turn ends the process, visibly.
+"""
+
+import asyncio
+import errno
+import gc
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from mmbot.clock import WallClock, mono_ns
+from mmbot.config import Settings, paper_endpoints
+from mmbot.errors import UserError
+from mmbot.sim import accounts, channels
+from mmbot.sim.auth import Keys
+from mmbot.sim.engine import Exchange
+from mmbot.sim.gamma import event_json
+from mmbot.sim.ledger import Ledger
+from mmbot.sim.rest import ClobRest, GammaRest, Service, StampedServer
+from mmbot.sim.tape import Tape, load
+
+TURN_S = 0.004
+HOUSEKEEPING_TURNS = 250
+COLLECT_TURNS = 7500
+KEEP_WINDOWS_S = 3600          # a window stays listed this long after its end
+LATE_MS = 1000                 # a window that is over for longer is closed here if the tape has not done it
+GONE_S = 60.0                  # a clock nobody has kept for this long is not continued
+BINANCE_PING_S = 20.0
+CLOCK_FILE, LEDGER_FILE = "sim_clock.json", "sim_ledger.jsonl"
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class ClockFile:
+    """Remembers the tape's clock of a run, so that a restarted exchange continues it (and with it the accounts)."""
+
+    def __init__(self, directory: Path, settings: Settings):
+        self.path = directory / CLOCK_FILE
+        self.identity = {"tape": settings.sim.tape, "rate": settings.sim.speed, "seed": settings.sim.seed,
+                         "start_before_roll_s": settings.sim.start_before_roll_s, "boot_id": _boot_id()}
+
+    def resume(self) -> WallClock | None:
+        """The clock of the run that was here, None when there is none to continue: another boot, tape or speed, or left for long."""
+        try:
+            old = json.loads(self.path.read_text())
+            kept = all(old[k] == v for k, v in self.identity.items()) and 0 <= mono_ns() - old["alive_ns"] < GONE_S * 1e9
+            return WallClock(int(old["wall0_ns"]), int(old["mono0_ns"]), float(old["rate"])) if kept else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, clock: WallClock) -> None:
+        """Say that the run is alive now."""
+        fresh = self.path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(self.identity | clock.as_dict() | {"alive_ns": mono_ns()}))
+        fresh.replace(self.path)
+
+
+def open_clock(directory: Path | None, settings: Settings, tape: Tape) -> tuple[WallClock, bool]:
+    """(clock, continued): the clock of the run in ``directory`` when it can be continued, else one that starts with the tape."""
+    clock = ClockFile(directory, settings).resume() if directory is not None else None
+    if clock is not None and (tape.end_wall_ns is None or clock.now_ns() < tape.end_wall_ns):
+        return clock, True
+    return WallClock(tape.start_wall_ns, mono_ns(), settings.sim.speed), False
+
+
+class SimServer:
+    """All servers of one exchange and its drive loop. ``directory``: where clock and ledger are kept, None for nowhere."""
+
+    def __init__(self, settings: Settings, tape: Tape | None = None, directory: Path | None = None):
+        self.settings, self.tape = settings, tape or load(settings.sim.tape, settings.sim)
+        self.clock, continued = open_clock(directory, settings, self.tape)
+        self.keys = Keys(settings.venue.chain_id, self.clock, WallClock())
+        self.hub = channels.Hub(self.keys)
+        self.hub.probes = lambda: self.tape.probes
+        self.exchange = self.hub.exchange = Exchange(self.clock, settings.sim.seed, settings.sim, self.hub)
+        self.exchange.account(accounts.PAPER_ADDRESS)
+        self.clob = ClobRest(self.exchange, self.keys, self.hub.stamps, settings.venue.chain_id, self.tape.label)
+        self.gamma = GammaRest(self.exchange, event_json, self.tape.resolution)
+        self.rtds, self.binance = channels.Rtds(), channels.Binance()
+        self.failed: asyncio.Future | None = None
+        self._clock_file = ClockFile(directory, settings) if directory is not None else None
+        self._servers: list[asyncio.Server] = []
+        self._listed: list = []
+        self._turns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.ledger = None
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            self.ledger = Ledger(directory / LEDGER_FILE, self.exchange, self.keys, self.clob.wallets, self.clob.funders, continued)
+            self.ledger.recover(self.clock.now_ns() // 1_000_000)
+            self.hub.ledger = self.clob.ledger = self.ledger
+        self._work()                # books are there before the first client is
+
+    async def start(self) -> None:
+        """Bind the five ports and start the drive loop. Errors: UserError naming the port."""
+        port = self.settings.sim.base_port
+        self.failed = asyncio.get_running_loop().create_future()
+        await self._bind(port, lambda p: self._http(self.clob, p))
+        await self._bind(port + 1, lambda p: self._http(self.gamma, p))
+        await self._bind(port + 2, lambda p: channels.serve(self.hub.accept, p))
+        await self._bind(port + 3, lambda p: channels.serve(self.rtds.accept, p))
+        await self._bind(port + 4, lambda p: channels.serve(self.binance.accept, p, BINANCE_PING_S))
+        self._turn()
+
+    async def _bind(self, port: int, make: Callable) -> None:
+        try:
+            self._servers.append(await make(port))
+        except OSError as e:
+            await self.close()
+            why = "is in use" if e.errno == errno.EADDRINUSE else f"cannot be bound ({e.strerror})"
+            raise UserError(f"port {port} of the exchange {why}: stop what listens there or choose another sim.base_port") from None
+
+    @staticmethod
+    async def _http(service: Service, port: int) -> asyncio.Server:
+        server = StampedServer(service.handle, access_log=None, keepalive_timeout=3600.0)
+        return await asyncio.get_running_loop().create_server(server, "127.0.0.1", port)
+
+    def _turn(self) -> None:
+        """One turn of the drive loop. What goes wrong in it ends `run`."""
+        try:
+            self._work()
+        except Exception as e:
+            self.failed.set_exception(e)
+            return
+        self._timer = asyncio.get_running_loop().call_later(TURN_S, self._turn)
+
+    def _work(self) -> None:
+        now_ns = self.clock.now_ns()
+        now_ms = now_ns // 1_000_000
+        listed = self.tape.markets(now_ns / 1e9)
+        if listed is not self._listed:
+            self._listed = listed
+            for spec in listed:
+                self.exchange.add_market(spec, now_ms)
+            for market in [m for m in self.exchange.markets.values() if m.spec.end_s + KEEP_WINDOWS_S < now_ns / 1e9]:
+                self.exchange.remove_market(market.condition_id)
+        self.tape.step(self.exchange, now_ms)
+        self.exchange.advance(now_ms)
+        self.rtds.push(self.tape.rtds(now_ms))
+        self.binance.push(self.tape.binance(now_ms))
+        if self._turns % HOUSEKEEPING_TURNS == 0:
+            self._finish_markets(now_ms)
+            if self._clock_file is not None:
+                self._clock_file.write(self.clock)
+        if self._turns % COLLECT_TURNS == COLLECT_TURNS - 1 and not gc.isenabled():
+            gc.collect()            # request objects form cycles that live longer than a young collection sees
+        self._turns += 1
+
+    def _finish_markets(self, now_ms: int) -> None:
+        """Close and resolve windows that ended while this process was not there (the tape does so for those it plays)."""
+        for market in self.exchange.markets.values():
+            if market.outcome < 0 and market.spec.end_s * 1000 < now_ms - LATE_MS:
+                self.exchange.close_market(market.condition_id, now_ms)
+                if (verdict := self.tape.resolution(market.spec)) is not None:
+                    self.exchange.resolve(market.condition_id, verdict[0], now_ms)
+
+    async def close(self) -> None:
+        """Stop the loop and close all ports."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self.ledger is not None:
+            self.hub.ledger = self.clob.ledger = None
+            self.ledger.close()
+
+    def describe(self) -> dict:
+        """URLs, the funded test key and its API credentials: all a client needs."""
+        urls = paper_endpoints(self.settings.sim.base_port)
+        return {**urls, "ws_market_url": urls["ws_url"] + "/market", "ws_user_url": urls["ws_url"] + "/user",
+                "tape": self.tape.label, "chain_id": self.settings.venue.chain_id, "address": accounts.PAPER_ADDRESS,
+                "private_key": accounts.PAPER_KEY, "api_key": accounts.PAPER_API_KEY, "api_secret": accounts.PAPER_API_SECRET,
+                "api_passphrase": accounts.PAPER_API_PASSPHRASE, "cash_u6": self.settings.sim.cash_u6}
+
+
+async def run(settings: Settings, stopped: asyncio.Event, on_ready: Callable[[dict], None] | None = None,
+              directory: Path | None = None) -> None:
+    """Run the exchange until ``stopped`` is set. Errors: UserError (port, tape); whatever broke the drive loop."""
+    server = SimServer(settings, directory=directory)
+    await server.start()
+    try:
+        if on_ready is not None:
+            on_ready(server.describe())
+        waiting = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait({waiting, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+        if server.failed.done():
+            server.failed.result()
+    finally:
+        await server.close()
+
+
+def run_standalone(settings: Settings, on_ready: Callable[[dict], None]) -> None:
+    """The exchange alone, until SIGINT or SIGTERM; ``on_ready`` gets `SimServer.describe` once all ports listen. Errors: UserError."""
+    async def life() -> None:
+        stopped = asyncio.Event()
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
+        await run(settings, stopped, on_ready)
+
+    uvloop.run(life())
