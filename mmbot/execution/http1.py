@@ -47,7 +47,7 @@ class HttpAnswer(msgspec.Struct):
 
 
 class HttpConnection(asyncio.Protocol):
-    """One TCP connection. ``on_idle(conn)`` when it can take a request, ``on_lost(conn, reason)`` once when it is gone."""
+    """One TCP connection. ``on_idle(conn)`` when it is free again after an answer, ``on_lost(conn, reason)`` once when it is gone."""
 
     def __init__(self, on_idle: Callable[["HttpConnection"], None], on_lost: Callable[["HttpConnection", str], None]):
         self._on_idle, self._on_lost = on_idle, on_lost
@@ -93,7 +93,6 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._on_idle(self)
 
     def data_received(self, data: bytes) -> None:
         if self._future is None:
@@ -268,6 +267,8 @@ class ConnectionPool:
                 failures += 1
             else:
                 self._on_event("connect")
+                if conn.ready:          # only now: a cancelled create_connection closes its transport without telling the protocol
+                    self._became_idle(conn)
                 await lost.wait()
                 settled = conn.answers > 0 or mono_ns() - conn.t_made_ns > _SETTLED_NS
                 failures = 0 if settled else failures + 1
@@ -281,6 +282,7 @@ class ConnectionPool:
             await asyncio.sleep(self._keepalive_s / 4)
             horizon = mono_ns() - int(self._keepalive_s * 1e9)
             stale = [c for c in self._idle if c.ready and c.t_used_ns < horizon]
-            for conn in stale[:max(1, self.n // 2)]:       # never all at once
+            spare = 1 if self.n == 1 else max(self.free - 1, 0)     # an order must find a free one
+            for conn in stale[:spare]:
                 self._idle.remove(conn)
                 conn.send_now(self._probe, self.timeout_s).add_done_callback(_swallow)

@@ -185,8 +185,10 @@ class RestClient:
         try:
             return msgspec.json.decode(body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            shown = " ".join(body[:80].decode("utf-8", "replace").split())
-            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"unexpected answer ({e}): {shown!r}", 200) from None
+            # JSON is not quoted: it may hold an API secret
+            start = b"" if bytes(body[:1]) in (b"{", b"[") else body[:80]
+            shown = " ".join(start.decode("utf-8", "replace").split())
+            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"unexpected answer ({e}) {shown}".rstrip(), 200) from None
 
     async def _pages(self, path: str, params: dict[str, str], shape: Any) -> list:
         """All rows of a cursor listing. The end marker is never sent back; a cursor that repeats ends it with an error."""
@@ -194,7 +196,7 @@ class RestClient:
         for _ in range(MAX_PAGES):
             seen.add(cursor)
             page = self._decode(path, await self._get(path, {**params, "next_cursor": cursor}, private=True), Page)
-            rows += [self._decode(path, raw, shape) for raw in page.data]
+            rows += [self._decode(path, bytes(raw), shape) for raw in page.data]
             cursor = page.next_cursor
             if cursor in ("", LAST_CURSOR):
                 return rows

@@ -25,6 +25,7 @@ MAX_BATCH = 15
 MAX_CANCELS = 1000
 FIRST_CURSOR, LAST_CURSOR = "MA==", "LTE="
 _SHOWN = 200
+_MOST_DIGITS = 18
 
 
 class ErrorCode(enum.IntEnum):
@@ -137,7 +138,10 @@ def decimal_units(text: Any, scale: int = 6) -> int:
     if text is None or text == "":
         return 0
     try:
-        return int(Decimal(str(text)).scaleb(scale).to_integral_value())
+        value = Decimal(str(text))
+        if value.adjusted() > _MOST_DIGITS:         # also keeps a hostile exponent from becoming a number of a gigabyte
+            raise ValueError
+        return int(value.scaleb(scale).to_integral_value())
     except (InvalidOperation, OverflowError, ValueError):
         raise ValueError(f"{str(text)[:40]!r} is not a decimal number") from None
 
