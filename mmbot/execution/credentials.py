@@ -43,8 +43,7 @@ def credentials(cfg: Settings, need_api: bool = True) -> Credentials:
         values = _paper_account()
     needed = ("private_key", *_API_FIELDS) if need_api else ("private_key",)
     if missing := [_variable(name) for name in needed if not values[name]]:
-        raise UserError(f"the {cfg.profile} profile needs an account: set {', '.join(missing)}"
-                        + ("" if _variable("private_key") in missing else " (`mmbot keys` derives them from the private key)"))
+        raise UserError(f"the {cfg.profile} profile needs an account: set {', '.join(missing)}")
     return checked(values["private_key"], account.signature_type, account.funder,
                    *(values[name] if need_api else "" for name in _API_FIELDS))
 
