@@ -31,12 +31,13 @@ class Order:
     """One own order. ``order_id`` is the 0x hex digest. Sizes in 1e-6 shares, price in 1e-4.
 
     ``matched_u6`` is what the venue said was matched in total, ``booked_u6`` the sum of the trade legs that were seen; they meet in the end.
-    ``unknown`` is set while the outcome of the POST or the cancel is being found out.
+    ``unknown`` is set while the outcome of the POST or the cancel is being found out; ``confirmed`` once the venue is known to have it.
+    ``cause`` is (t_exch, t_recv, t_pub, t_poll, t_decide, t_wake, t_send) in ns.
     """
 
     __slots__ = ("order_id", "id_words", "market_id", "slot", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
                  "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "reason",
-                 "queries", "t_query_ns")
+                 "queries", "t_query_ns", "confirmed")
 
     def __init__(self, order_id, id_words, market_id, slot, token, level, side, px_e4, size_u6, state, t_sent_ns):
         self.order_id, self.id_words = order_id, id_words
@@ -54,6 +55,7 @@ class Order:
         self.reason = 0
         self.queries = 0
         self.t_query_ns = 0
+        self.confirmed = False
 
     @property
     def open_u6(self) -> int:
@@ -109,9 +111,9 @@ def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
     want = {}
     tick, least = limits.tick_e4, limits.min_size_u6
     for q in desired:
-        px = q[3]
-        if 0 < px < ONE_E4 and not px % tick and q[4] >= least:
-            want[q[0] * LEVELS + q[1]] = q
+        px, key = q[3], q[0] * LEVELS + q[1]
+        if 0 < px < ONE_E4 and not px % tick and q[4] >= least and 0 <= key < KEYS and 0 <= q[1] < LEVELS:
+            want[key] = q
         else:
             plan.invalid += 1
     top = [0, 0]

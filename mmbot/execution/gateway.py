@@ -1,0 +1,58 @@
+"""The order manager's way to the venue: framed requests on warm connections, written before the call returns.
+
+Owns: two connection pools, one for posts and one for cancels, so that an answer that is late never keeps a cancel from leaving.
+Called by: the order manager and the shutdown. Can go wrong: no free connection (`http1.NotSent`, nothing was written).
+"""
+
+from asyncio import Future
+from collections.abc import Sequence
+
+from mmbot.execution.http1 import ConnectionPool, NotSent
+from mmbot.execution.wire import Requests
+
+
+class Gateway:
+    """``t_send_ns`` is the stamp of the last request that was written (CLOCK_MONOTONIC)."""
+
+    def __init__(self, requests: Requests, posts: ConnectionPool, cancels: ConnectionPool):
+        self.requests, self.posts, self.cancels = requests, posts, cancels
+        self.t_send_ns = 0
+
+    @property
+    def can_post(self) -> bool:
+        """Whether a POST could be written now."""
+        return self.posts.free > 0
+
+    def post(self, bodies: Sequence[bytes], timestamp_s: int) -> Future:
+        """POST /order for one body, POST /orders for up to 15. The future gives an `http1.HttpAnswer`. Errors: NotSent."""
+        requests = self.requests
+        data = requests.post_order(bodies[0], timestamp_s) if len(bodies) == 1 else requests.post_orders(bodies, timestamp_s)
+        future = self.posts.send_now(data)
+        self.t_send_ns = self.posts.t_send_ns
+        return future
+
+    def cancel(self, order_ids: Sequence[str], timestamp_s: int) -> Future:
+        """DELETE /orders; on a post connection when no cancel connection is free. Errors: NotSent."""
+        return self._send_cancel(self.requests.cancel_orders(order_ids, timestamp_s))
+
+    def cancel_all(self, timestamp_s: int) -> Future:
+        """DELETE /cancel-all. Errors: NotSent."""
+        return self._send_cancel(self.requests.cancel_all(timestamp_s))
+
+    def _send_cancel(self, data: bytes) -> Future:
+        try:
+            future, pool = self.cancels.send_now(data), self.cancels
+        except NotSent:
+            future, pool = self.posts.send_now(data), self.posts
+        self.t_send_ns = pool.t_send_ns
+        return future
+
+    async def start(self, wait_s: float) -> None:
+        """Open the connections; wait until each pool has one. Errors: UserError."""
+        await self.posts.start(1, wait_s)
+        await self.cancels.start(1, wait_s)
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self.posts.close()
+        await self.cancels.close()

@@ -1,0 +1,66 @@
+"""What the executor tells the others: the account record and the order events, packed as rows of integers.
+
+Owns: the order of the words (taken from the dtypes, asserted at import). Written by the order manager into the `account` seqlock
+and the `orders` ring; read by the core, the guardian, the monitor. Packing whole rows is several times cheaper than setting fields.
+"""
+
+from mmbot.execution.reconcile import ONE_E4, Order
+from mmbot.execution.windows import Window
+from mmbot.inventory.positions import Positions
+from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, ORDER_EVENT, POSITION
+
+#: ACCOUNT.halt_reason: why the executor wants no orders
+HALTS = ("", "starting", "user_channel", "guard", "guard_silent", "journal", "stopping")
+NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
+_EMPTY = (0,) * (POSITION.itemsize // 8)
+
+assert ACCOUNT.names == ("t_update_ns", "state", "halt_reason", "user_ok", "cash_u6", "reserved_u6", "exposure_u6", "realized_u6", "live_orders",
+                         "orders", "cancels", "fills", "rejects", "unknown", "volume_u6", "fees_u6", "position")
+assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
+                          "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6")
+assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "level", "px_e4", "size_u6", "filled_u6", "status", "reason",
+                             "http_status", "pooled", "params_version", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
+                             "t_wake_ns", "t_send_ns", "t_ack_ns", "order_id", "trade_id")
+
+
+def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
+    """(POSITION as integers, dollars 1e-6 that its open bids reserve).
+
+    open: shares that may still fill, orders under way and unseen trades included; pending: booked shares not CONFIRMED yet.
+    """
+    open_u6, cost_e10 = [0, 0], [0, 0]
+    for group in (window.orders, window.tail):
+        for o in group.values():
+            if o.side == BUY:
+                open_u6[o.token] += o.open_u6
+                cost_e10[o.token] += o.open_u6 * o.px_e4
+    cost = [-(-c // ONE_E4) for c in cost_e10]
+    p = positions.by_market.get(window.market_id)
+    if p is None:
+        return (window.market_id, 0, 0, 0, 0, 0, 0, *open_u6, len(window.orders), max(cost), 0), sum(cost)
+    return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *open_u6, len(window.orders), p.worst_u6(*cost), p.realized_u6), sum(cost)
+
+
+def account_row(head: tuple, cash_u6: int, tail: tuple, windows: list[Window | None], positions: Positions) -> list[int]:
+    """ACCOUNT as integers. head: (t_update_ns, state, halt_reason, user_ok); tail: (orders, cancels, rejects, unknown)."""
+    rows, reserved, exposure, live = [], 0, 0, 0
+    for window in windows:
+        if window is None:
+            rows.extend(_EMPTY)
+            continue
+        row, cost = position_row(window, positions)
+        rows.extend(row)
+        reserved += cost
+        live += row[9]
+        exposure += row[10]
+    orders, cancels, rejects, unknown = tail
+    assert len(windows) == MARKET_SLOTS
+    return [*head, cash_u6, reserved, exposure, positions.realized_u6, live, orders, cancels, positions.fills, rejects, unknown,
+            positions.volume_u6, positions.fees_u6, *rows]
+
+
+def event_row(kind: int, t_ns: int, order: Order, status: int = 0, reason: int = 0, http_status: int = 0, filled_u6: int = 0,
+              t_ack_ns: int = 0, trade_id: tuple = (0, 0), px_e4: int = 0) -> tuple:
+    """ORDER_EVENT as integers. For a fill, ``filled_u6`` and ``px_e4`` are those of the trade leg."""
+    return (kind, t_ns, order.market_id, order.token, order.side, order.level, px_e4 or order.px_e4, order.size_u6, filled_u6, status, reason,
+            http_status, order.pooled, order.params_version, *(order.cause or NO_CAUSE), t_ack_ns, *order.id_words, *trade_id)
