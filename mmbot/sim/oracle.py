@@ -236,6 +236,7 @@ class References:
     """RTDS frames in order of arrival: topics crypto_prices_chainlink, crypto_prices_twap_sixty, crypto_prices (Binance relay)."""
 
     RELAY_MS = 420
+    LATE_S = 30        # after a longer pause (or a restart) the seconds in between are not sent
 
     def __init__(self, prints, path: SpotPath, start_ms: int):
         self.prints = prints
@@ -247,6 +248,9 @@ class References:
 
     def frames(self, now_ms: int) -> list[bytes]:
         """Frames that have arrived by ``now_ms`` and were not returned before."""
+        if self._next_s < now_ms // 1000 - self.LATE_S:
+            self._next_s = now_ms // 1000 - 3
+            self._heap.clear()
         while self._next_s * 1000 <= now_ms:
             self._schedule(self._next_s)
             self._next_s += 1

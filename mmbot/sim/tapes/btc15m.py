@@ -2,7 +2,8 @@
 
 Owns: the recorded rows (``btc15m.npz``), the schedule of run-windows, their token ids, the derived spot path and settlement.
 Read by `mmbot.sim.tape`. Run-window 0 is the first window recorded from its start (1775028600), run-window -1 the one before it (its
-last part is recorded). From run-window 2 on the two good recordings alternate, moved by multiples of 900 s, with generated ids.
+last part is recorded). From run-window 2 on the two good recordings alternate, moved by multiples of 900 s, with generated ids, and
+with Up and Down exchanged in every other pair, so that a long run has no drift.
 
 What is what: best quotes RECORDED where the recording has rows; a BRIDGE (tick walk, thin two-sided book around 0.50) before them;
 quotes around the MODEL price of a random spot path after them, so a window always converges; depth GENERATED; spot, TWAP-60 and
@@ -90,12 +91,16 @@ class Source:
         """Which recorded window run-window ``index`` replays."""
         return 0 if index < 0 else 1 + index % 2
 
+    def swapped(self, index: int) -> bool:
+        """Whether run-window ``index`` replays its recording with Up and Down exchanged."""
+        return index >= 2 and index // 2 % 2 == 1
+
     def build(self, index: int) -> Window:
         """Run-window ``index``; must be called for consecutive indices, because its strike is the end of the one before."""
         start_s, which = self.start_of(index), self.recording(index)
         start_ms, end_ms = start_s * 1000, (start_s + DURATION_S) * 1000
         rng = np.random.default_rng([self.seed, 15, index + 1_000])
-        known = quotes.recorded(self._rows[which], start_ms, self._starts[which] * 1000)
+        known = quotes.recorded(self._rows[which], start_ms, self._starts[which] * 1000, self.swapped(index))
         known = known[known[:, quotes.T] < end_ms]
         before = self._before(known, start_ms, rng)
         strike_e18 = self.prints.twap_e18(start_s)

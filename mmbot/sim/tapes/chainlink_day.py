@@ -31,6 +31,7 @@ ORIGIN = {
 }
 SIGMA = 9e-5               # ln price per sqrt(s), 60 .. 300 s returns of that day
 QUOTE_GAP_MS, BEFORE_GAP_MS = 330.0, 1_000.0
+TRADE_SHARE = 0.1          # of the falls of the best size: turnover of the order recorded for that day's windows
 BLEND_S = 60.0
 COLUMNS = {
     PRINTS: ("feed_ts_ms", "full_accuracy_value", "server_ts_ms", "recv_ms"),
@@ -105,7 +106,7 @@ class Source:
         before = quotes.bridge(start_ms - DURATION_S * 1000, start_ms, BEFORE_GAP_MS, 4_950, None, rng, thin=0.3)
         t = quotes.times(start_ms, end_ms, QUOTE_GAP_MS, rng)
         at = np.clip((t - start_ms - oracle.LEAD_MS) // oracle.GRID_MS, 0, len(q) - 1)
-        rows = quotes.join([before, quotes.around(t, q[at], quotes.COARSE_E4, quotes.SPREAD_5M, rng)], start_ms, rng)
+        rows = quotes.join([before, quotes.around(t, q[at], quotes.COARSE_E4, quotes.SPREAD_5M, rng)], start_ms, rng, TRADE_SHARE)
         spec = MarketSpec(market_id=market_id(start_s, DURATION_S), start_s=start_s, end_s=end_s, duration_s=DURATION_S,
                           condition_id=market["condition_id"], token_up=market["up_token"], token_down=market["down_token"],
                           slug=market["slug"], gamma_id=str(2_400_000 + index), min_size_u6=int(market["min_size"]) * 1_000_000,

@@ -45,11 +45,13 @@ def mids(rows: np.ndarray) -> np.ndarray:
     return (rows[:, BID] + rows[:, ASK]) / 20_000
 
 
-def recorded(rows: np.ndarray, start_ms: int, recorded_start_ms: int) -> np.ndarray:
+def recorded(rows: np.ndarray, start_ms: int, recorded_start_ms: int, swapped: bool = False) -> np.ndarray:
     """Rows of a recorded window (columns ms, bid, size, ask, size) as a timetable, shifted to a window that starts at ``start_ms``.
 
-    The tick is 0.01 until the first price off the 0.01 grid: the recording itself shows when the fine tick began.
+    ``swapped``: with Up and Down exchanged. The tick is 0.01 until the first price off the 0.01 grid: the recording itself shows when the fine tick began.
     """
+    if swapped:
+        rows = np.stack([rows[:, 0], 10_000 - rows[:, 3], rows[:, 4], 10_000 - rows[:, 1], rows[:, 2]], axis=1)
     out = table(len(rows))
     out[:, T] = rows[:, 0] - recorded_start_ms + start_ms
     out[:, BID:ASK_SIZE + 1] = rows[:, 1:5]
@@ -124,11 +126,10 @@ def hold(rows: np.ndarray, rng) -> np.ndarray:
     return rows
 
 
-def join(parts: list[np.ndarray], start_ms: int, rng) -> np.ndarray:
-    """Timetables one after the other, sorted by time, the tick never coarser again, TRADE bits drawn (few before ``start_ms``)."""
+def join(parts: list[np.ndarray], start_ms: int, rng, trade_share: float = TRADE_SHARE) -> np.ndarray:
+    """Timetables one after the other, sorted by time, TRADE bits drawn (few before ``start_ms``)."""
     out = np.concatenate([p for p in parts if len(p)])
     out = out[np.argsort(out[:, T], kind="stable")]
-    out[:, TICK] = np.minimum.accumulate(out[:, TICK])
-    draw = rng.random((2, len(out))) < np.where(out[:, T] < start_ms, TRADE_SHARE_BEFORE, TRADE_SHARE)
+    draw = rng.random((2, len(out))) < np.where(out[:, T] < start_ms, TRADE_SHARE_BEFORE, trade_share)
     out[:, TRADE] = draw[0] * TRADE_BID + draw[1] * TRADE_ASK
     return out
