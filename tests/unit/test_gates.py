@@ -1,0 +1,252 @@
+"""Each gate flipped alone: the same quoting world, one thing wrong, exactly one bit set and the quotes gone (or fewer)."""
+
+import numpy as np
+import pytest
+
+from core_world import PX, SECOND, START_S, World, quoting
+from mmbot.risk import gates
+from shm_layout import records as r
+
+
+def spoil(change, soft=False, **strategy):
+    """Gates of a quoting world after ``change(world, slot)``; checks that it quoted before and that hard gates leave nothing."""
+    world, slot = quoting(**strategy)
+    assert world.gates(slot) == set() and len(world.quotes(slot)) == 4
+    change(world, slot)
+    if not soft:
+        assert world.quotes(slot) == [] and world.target(slot)["gates"] & gates.HARD
+    return world.gates(slot), world, slot
+
+
+def row(world, slot):
+    return world.markets["row"][0, slot]
+
+
+def fresh(world, seconds):
+    """Let time pass without any feed getting old."""
+    for _ in range(int(seconds * 2)):
+        world.wait(0.5)
+        world.lead()
+        world.print()
+        world.book()
+
+
+class TestHardGates:
+    def test_no_market(self):
+        def change(world, slot):
+            row(world, slot)["market_id"] = 0
+            world.step(r.SRC_MARKETS)
+        assert spoil(change)[0] == {"no_market"}
+
+    @pytest.mark.parametrize("field, value", [("accepting", 0), ("state", r.MS_CLOSED), ("state", r.MS_RESOLVED)])
+    def test_not_open(self, field, value):
+        def change(world, slot):
+            row(world, slot)[field] = value
+            world.step(r.SRC_MARKETS)
+        assert spoil(change)[0] == {"not_open"}
+
+    def test_not_open_when_the_feed_says_resolved(self):
+        assert spoil(lambda w, s: w.book(kind=r.MK_RESOLVED))[0] == {"not_open"}
+
+    def test_not_open_until_the_lead_before_the_start(self):
+        world = World(offset_s=-61.0)
+        slot = world.add_window(state=r.MS_ANNOUNCED)
+        fresh(world, 0.5)
+        assert world.gates(slot) == {"not_open"}
+        fresh(world, 1.0)
+        assert world.gates(slot) == set() and world.quotes(slot)
+
+    def test_cutoff(self):
+        world, slot = quoting(offset_s=838.0)
+        fresh(world, 1.5)
+        assert world.quotes(slot)
+        fresh(world, 0.5)
+        assert world.gates(slot) == {"cutoff"} and world.quotes(slot) == []
+
+    def test_cutoff_comes_with_time_alone(self):
+        world, slot = quoting(offset_s=839.9)
+        world.wait(0.1)
+        assert world.timer() & 1 << slot and world.gates(slot) == {"cutoff"}
+
+    def test_no_strike(self):
+        world = World(offset_s=300.0)
+        slot = world.add_window()
+        fresh(world, 0.5)
+        assert world.gates(slot) == {"no_strike"} and not world.quotes(slot)
+        world.strike()
+        assert world.gates(slot) == set() and world.quotes(slot)
+
+    def test_a_strike_of_another_boundary_does_not_count(self):
+        world = World(offset_s=300.0)
+        slot = world.add_window()
+        fresh(world, 0.5)
+        world.strike(start_s=START_S - 300 * r.BOUNDARIES)
+        world.timer()
+        assert world.gates(slot) == {"no_strike"}
+
+    def test_stale_market(self):
+        def change(world, slot):
+            world.wait(0.751)
+            world.lead()
+            world.print()
+        assert spoil(change)[0] == {"stale_market"}
+
+    def test_stale_market_when_the_book_is_another_windows(self):
+        world = World(offset_s=300.0)
+        slot = world.add_window()
+        world.strike()
+        fresh(world, 0.5)
+        world.book(start_s=START_S - 3600)
+        assert world.gates(slot) == set(), "a late record of the slot's last window is ignored"
+        world.book(start_s=START_S + 3600)
+        assert world.gates(slot) == {"stale_market", "empty_book"}
+
+    def test_stale_oracle(self):
+        def change(world, slot):
+            world.wait(5.001)
+            world.lead()
+            world.book()
+        assert spoil(change)[0] == {"stale_oracle"}
+
+    def test_stale_oracle_although_prints_arrive(self):
+        def change(world, slot):
+            world.wait(5.001)
+            world.lead()
+            world.print(obs_s=world.wall_ns / SECOND - 6)
+            world.book()
+        assert spoil(change)[0] == {"stale_oracle"}
+
+    @pytest.mark.parametrize("spoiled", [dict(kind=r.MK_SUSPECT), dict(flags=r.MF_SUSPECT), dict(flags=r.MF_CROSSED),
+                                         dict(bid_e4=5100, ask_e4=5100), dict(bid_e4=5200, ask_e4=5100)])
+    def test_suspect_book(self, spoiled):
+        assert spoil(lambda w, s: w.book(**spoiled))[0] == {"suspect_book"}
+
+    @pytest.mark.parametrize("side", ["bid_e4", "ask_e4"])
+    def test_empty_book(self, side):
+        assert spoil(lambda w, s: w.book(**{side: 0}))[0] == {"empty_book"}
+
+    @pytest.mark.parametrize("field, value", [("state", r.AS_RECONCILING), ("state", r.AS_HALTED), ("user_ok", 0), ("t_update_ns", 0)])
+    def test_account_not_ready(self, field, value):
+        def change(world, slot):
+            world.account[field] = value
+            world.step(r.SRC_ACCOUNT)
+        assert spoil(change)[0] == {"account_not_ready"}
+
+    @pytest.mark.parametrize("field", ["quoting_allowed", "t_update_ns"])
+    def test_guard(self, field):
+        def change(world, slot):
+            world.guard[field] = 0
+            world.step(r.SRC_GUARD)
+        assert spoil(change)[0] == {"guard"}
+
+    def test_no_params(self):
+        def change(world, slot):
+            world.params["version"] = 0
+            world.timer()
+        assert spoil(change)[0] == {"no_params"}
+
+    def test_warming(self):
+        world, slot = quoting(warmup_ns=300_000_000)
+        assert world.gates(slot) == {"warming"} and not world.quotes(slot)
+        world.wait(0.3)
+        world.timer()
+        assert world.gates(slot) == set() and world.quotes(slot)
+
+
+class TestSoftGates:
+    def test_stale_spot_shrinks(self):
+        def change(world, slot):
+            world.wait(1.6)
+            world.book()
+        found, world, slot = spoil(change, soft=True)
+        assert found == {"stale_spot"} and world.target(slot)["size_scale"] == 0.7
+        assert [q[3] for q in world.quotes(slot)] == [14_000_000, 8_000_000] * 2
+
+    def test_exposure_cap_drops_outer_levels_first(self):
+        found, world, slot = spoil(lambda w, s: w.hold(s, up=100, cost=135.0), soft=True, max_imbalance_u6=10**9, severe_imbalance_u6=10**9)
+        assert found == {"exposure_cap"}
+        assert [(t, lv) for t, lv, _, _ in world.quotes(slot)] == [(r.UP, 0), (r.DOWN, 0), (r.DOWN, 1)]
+
+    def test_exposure_elsewhere_counts(self):
+        world, slot = quoting()
+        other = world.add_window(START_S + 900)
+        world.hold(other, up=1, cost=145.0)
+        world.book()
+        assert "exposure_cap" in world.gates(slot) and len(world.quotes(slot)) < 4
+
+    def test_a_resolved_window_risks_nothing_any_more(self):
+        world, slot = quoting()
+        other = world.add_window(START_S - 900)
+        world.hold(other, up=1, cost=145.0)
+        row(world, other)["state"] = r.MS_RESOLVED
+        world.step(r.SRC_MARKETS)
+        world.book()
+        assert world.gates(slot) == set()
+
+    def test_light_side_is_quoted_above_the_cap(self):
+        world, slot = quoting(max_imbalance_u6=10**9, severe_imbalance_u6=10**9)
+        world.hold(slot, up=400, cost=200.0)
+        assert {t for t, *_ in world.quotes(slot)} == {r.DOWN}
+
+    def test_cash_caps(self):
+        def change(world, slot):
+            world.account["cash_u6"] = 12_000_000
+            world.step(r.SRC_ACCOUNT)
+        found, world, slot = spoil(change, soft=True)
+        assert found == {"exposure_cap"} and sum(px * size for _, _, px, size in world.quotes(slot)) <= 12_000_000 * 10_000
+
+    @pytest.mark.parametrize("up, down, heavy", [(70, 0, r.UP), (0, 70, r.DOWN)])
+    def test_severe_skew_drops_the_first_level_of_the_heavy_side(self, up, down, heavy):
+        found, world, slot = spoil(lambda w, s: w.hold(s, up, down), soft=True)
+        assert found == {"severe_skew"}
+        assert [lv for t, lv, _, _ in world.quotes(slot) if t == heavy] == [1]
+        assert [lv for t, lv, _, _ in world.quotes(slot) if t != heavy] == [0, 1]
+
+    @pytest.mark.parametrize("up, down, heavy", [(120, 0, r.UP), (0, 121, r.DOWN)])
+    def test_beyond_the_greatest_imbalance_the_heavy_side_is_silent(self, up, down, heavy):
+        found, world, slot = spoil(lambda w, s: w.hold(s, up, down), soft=True)
+        assert found == {"severe_skew"} and {t for t, *_ in world.quotes(slot)} == {1 - heavy}
+
+    def test_size_below_min(self):
+        def change(world, slot):
+            row(world, slot)["min_size_u6"] = 13_000_000
+            world.step(r.SRC_MARKETS)
+        found, world, slot = spoil(change, soft=True)
+        assert found == {"size_below_min"} and [lv for _, lv, _, _ in world.quotes(slot)] == [0, 0]
+
+    def test_price_out_of_range(self):
+        found, world, slot = spoil(lambda w, s: w.book(100, 200), soft=True, model_weight=0.0)
+        assert found == {"price_out_of_range"}
+        assert [(t, lv) for t, lv, _, _ in world.quotes(slot)] == [(r.UP, 0), (r.DOWN, 0), (r.DOWN, 1)]
+        assert all(100 <= px <= 9900 for _, _, px, _ in world.quotes(slot))
+
+    def test_pair_cap(self):
+        """Held prices that together cost too much once the edge widens: one side gives way, and says so."""
+        world, slot = quoting(bid_e4=5000, ask_e4=5010, tick_e4=10, model_weight=0.0, k_time=0.0, target_total=0.9926)
+        assert world.gates(slot) == set()
+        world.state["slot"]["held_up_e4"][0, slot], world.state["slot"]["held_down_e4"][0, slot] = 4970, 4960
+        world.timer()
+        assert world.gates(slot) == {"pair_cap"}
+        assert sum(px for _, lv, px, _ in world.quotes(slot) if lv == 0) == 9920
+
+
+def test_every_gate_has_a_test():
+    text = "".join(name for name in dir(TestHardGates) + dir(TestSoftGates) if name.startswith("test_"))
+    assert not [name for name in r.GATES if name not in text]
+
+
+def test_hard_and_soft_split_all_gates():
+    assert gates.HARD & gates.SOFT == 0 and gates.HARD | gates.SOFT == (1 << len(r.GATES)) - 1
+    assert set(r.gate_names(gates.SOFT)) == {"stale_spot", "exposure_cap", "severe_skew", "size_below_min", "price_out_of_range", "pair_cap"}
+
+
+def test_q_is_published_although_quoting_is_forbidden():
+    world, slot = quoting(px=PX * 1.003)
+    world.guard["quoting_allowed"] = 0
+    world.step(r.SRC_GUARD)
+    assert not world.quotes(slot) and world.target(slot)["q_up"] > 0.6 and world.target(slot)["mid_up"] == pytest.approx(0.505)
+
+
+def test_ages_of_zero_mean_never():
+    assert gates.too_old(5, 0, 10) and not gates.too_old(5, 1, 10) and gates.too_old(12, 1, 10)
+    assert np.iinfo(np.int64).max > gates.HARD
