@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from mmbot.venues.frames import UNREADABLE
 from mmbot.venues.numbers import BadValue
 from shm_layout import records as r
 
@@ -82,7 +83,7 @@ class Stream:
                 return self._ticker(_TICKER.decode(frame.data), t_recv_ns)
             if frame.stream.endswith("@aggTrade"):
                 return self._on_trade(_TRADE.decode(frame.data), t_recv_ns)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             raise BadValue(f"a Binance frame that cannot be read: {e}") from None
         self.other += 1
         return False

@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 import numpy as np
 
+from mmbot.venues.frames import UNREADABLE
 from mmbot.venues.numbers import BadValue, words_of_decimal, words_of_hex
 from shm_layout import records as r
 
@@ -203,7 +204,7 @@ def parse_event(data: bytes, start_s: int, duration_s: int) -> Window:
             start_s, duration_s, m.conditionId.lower(), tokens[r.UP], tokens[r.DOWN], tick_e4, _exact(m.orderMinSize, 6, "minimum size"),
             _exact(fee.rate, 6, "fee rate") if m.feesEnabled else 0, fee.exponent, 2 if m.version == "v2" else 1, int(bool(m.negRisk)),
             int(accepting), int(bool(m.closed)), _winner(m, order))
-    except (msgspec.DecodeError, UnicodeDecodeError, BadValue) as e:
+    except (*UNREADABLE, BadValue) as e:
         raise BadMarket(f"{wanted}: Gamma's answer cannot be read: {e}") from None
     except BadMarket as e:
         raise BadMarket(str(e) if str(e).startswith(wanted) else f"{wanted}: {e}") from None
@@ -213,7 +214,7 @@ def parse_clob_market(data: bytes) -> tuple[int, int]:
     """(taker_delayed 0/1, protocol version 1/2) of the CLOB's own market info. Errors: BadMarket."""
     try:
         m = _CLOB_MARKET.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except UNREADABLE as e:
         raise BadMarket(f"the CLOB's market info cannot be read: {e}") from None
     if m.v not in ("v1", "v2"):
         raise BadMarket(f"protocol version {m.v[:20]!r} is unknown")

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from mmbot.books import book as bk
+from mmbot.venues.frames import UNREADABLE, event_name, parts
 from mmbot.venues.numbers import BadValue, PriceTexts, size_u6
 from shm_layout import records as r
 
@@ -95,12 +96,6 @@ _DECODER = msgspec.json.Decoder(Union[_ANY, list[_ANY]], strict=False)
 _ONE = msgspec.json.Decoder(_ANY, strict=False)
 
 
-class _Named(msgspec.Struct):
-    event_type: str
-
-
-_PARTS = msgspec.json.Decoder(list[msgspec.Raw])
-_NAMED = msgspec.json.Decoder(_Named)
 _KNOWN = {t.__struct_config__.tag for t in (PriceChange, Book, LastTrade, TickSizeChange, MarketResolved, BestBidAsk, NewMarket)}
 
 
@@ -226,7 +221,7 @@ class MarketChannel:
             return
         try:
             message = _DECODER.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             self._in_parts(data, str(e), t_recv_ns)
             return
         if type(message) is list:
@@ -243,21 +238,18 @@ class MarketChannel:
     def _in_parts(self, data, error: str, t_recv_ns: int) -> None:
         """The slow path: use what can be used of a frame that did not decode as a whole, and tell an unknown event from garbage."""
         try:
-            parts = _PARTS.decode(data) if bytes(data[:64]).lstrip()[:1] == b"[" else [bytes(data)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            events = parts(data)
+        except UNREADABLE:
             self._unreadable("frame_garbage", f"a market frame that is no JSON: {error}", t_recv_ns)
             return
-        for part in parts:
+        for part in events:
             try:
                 self._handle(_ONE.decode(part), t_recv_ns)
-            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            except UNREADABLE as e:
                 self._odd_part(part, str(e), t_recv_ns)
 
     def _odd_part(self, part, error: str, t_recv_ns: int) -> None:
-        try:
-            name = _NAMED.decode(part).event_type
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            name = ""
+        name = event_name(part)
         if name and name not in _KNOWN:
             self.unknown += 1
             self._bad_input("event_unknown", f"market channel: unknown event type {name[:40]!r}")

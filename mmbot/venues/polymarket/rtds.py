@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from mmbot.venues.frames import UNREADABLE
 from mmbot.venues.numbers import BadValue, scaled
 from shm_layout import records as r
 
@@ -65,7 +66,7 @@ def decode(data) -> Print | None:
         return None
     try:
         m = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except UNREADABLE as e:
         raise BadValue(f"an RTDS frame that cannot be read: {e}") from None
     kind, p = _KINDS.get(m.topic), m.payload
     if kind is None or m.type != "update" or p is None or p.symbol.lower() != SYMBOL:

@@ -13,6 +13,7 @@ from typing import Union
 
 import msgspec
 
+from mmbot.venues.frames import UNREADABLE, event_name, parts
 from mmbot.venues.numbers import BadValue, ms_of, scaled, size_u6, words_of_decimal, words_of_hex, words_of_trade
 from shm_layout import records as r
 
@@ -80,14 +81,6 @@ class TradeEvent(_Event, tag="trade"):
 
 _ANY = Union[OrderEvent, TradeEvent]
 _ONE = msgspec.json.Decoder(_ANY)
-_PARTS = msgspec.json.Decoder(Union[list[msgspec.Raw], msgspec.Raw])
-
-
-class _Named(msgspec.Struct):
-    event_type: str
-
-
-_NAMED = msgspec.json.Decoder(_Named)
 
 
 def subscribe(api_key: str, secret: str, passphrase: str) -> bytes:
@@ -133,14 +126,14 @@ class UserChannel:
         rows: list[list[int]] = []
         wrong = ""
         try:
-            parts = _PARTS.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            events = parts(data)
+        except UNREADABLE as e:
             raise Lost(f"a user frame that is no JSON: {e}", rows) from None
-        for part in parts if type(parts) is list else (parts,):
+        for part in events:
             try:
                 event = _ONE.decode(part)
                 rows += self._order(event, t_recv_ns) if type(event) is OrderEvent else self._trade(event, t_recv_ns)
-            except (msgspec.DecodeError, UnicodeDecodeError, BadValue) as e:
+            except (*UNREADABLE, BadValue) as e:
                 wrong = self._why(part, e) or wrong
         if wrong:
             raise Lost(wrong, rows)
@@ -148,11 +141,8 @@ class UserChannel:
 
     def _why(self, part, error: Exception) -> str:
         """What was wrong with an event; empty when it is merely of a type we do not know."""
-        try:
-            name = _NAMED.decode(part).event_type
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return f"a user event that cannot be read: {error}"
-        if name in ("order", "trade"):
+        name = event_name(part)
+        if name in ("", "order", "trade"):
             return f"a user {name} event that cannot be read: {error}"
         self.unknown += 1
         return ""

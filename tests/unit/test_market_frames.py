@@ -1,0 +1,283 @@
+"""Market channel frames to records: every shape the venue sends, and everything it should never send."""
+
+import gzip
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from mmbot.books import book as bk
+from mmbot.venues.polymarket import market_channel as mc
+from shm_layout import records as r
+
+UP, DOWN = "1" * 76, "2" * 77
+ID = 1795186800015
+
+
+class Feed:
+    """A channel with two followed markets that keeps what it publishes."""
+
+    def __init__(self):
+        self.records, self.bad = [], []
+        self.channel = mc.MarketChannel(lambda m: self.records.append(m.rec.copy().view(r.MARKET)[0]), lambda c, t: self.bad.append((c, t)))
+        self.channel.follow(3, ID, (UP, DOWN), 100, 1)
+        self.channel.follow(0, ID + 900_000, ("3" * 76, "4" * 76), 100, 1)
+        self.market = self.channel.markets[3]
+        self.now = 1_000
+
+    def send(self, frame, step_ns=1_000_000):
+        self.now += step_ns
+        data = frame if isinstance(frame, bytes) else json.dumps(frame, separators=(",", ":")).encode()
+        self.channel.on_frame(memoryview(data), self.now)
+        return self.records[-1] if self.records else None
+
+
+@pytest.fixture
+def feed():
+    f = Feed()
+    f.send([book(UP, 1000, {"0.50": "10", "0.51": "20.5"}, {"0.53": "7", "0.52": "30"}, tick_size="0.01", last_trade_price="0.510"),
+            book(DOWN, 1000, {"0.47": "7", "0.48": "30"}, {"0.50": "10", "0.49": "20.5"}, tick_size="0.01", last_trade_price="0.510")])
+    f.records.clear()
+    return f
+
+
+def book(token, t, bids, asks, **more):
+    return {"event_type": "book", "market": "0xab", "asset_id": token, "timestamp": str(t), "hash": "ab" * 20,
+            "bids": [{"price": p, "size": s} for p, s in bids.items()], "asks": [{"price": p, "size": s} for p, s in asks.items()], **more}
+
+
+def change(t, *entries):
+    return {"market": "0xab", "price_changes": [
+        {"asset_id": a, "price": p, "size": s, "side": side, "hash": "cd" * 20, **({"best_bid": top[0], "best_ask": top[1]} if top else {})}
+        for a, side, p, s, *top in entries], "timestamp": str(t), "event_type": "price_change"}
+
+
+def trade(t, token, price, size, side):
+    return {"event_type": "last_trade_price", "market": "0xab", "asset_id": token, "price": price, "size": size, "side": side,
+            "fee_rate_bps": "0", "timestamp": str(t)}
+
+
+def top(rec):
+    return int(rec["bid_px_e4"][0]), int(rec["bid_size_u6"][0]), int(rec["ask_px_e4"][0]), int(rec["ask_size_u6"][0])
+
+
+def test_following_a_market_says_at_once_that_its_book_is_not_known():
+    f = Feed()
+    assert [(int(x["kind"]), int(x["slot"]), bool(x["flags"] & r.MF_SUSPECT)) for x in f.records] == [(4 - 1, 3, True), (4 - 1, 0, True)]
+
+
+def test_a_dump_becomes_a_record(feed):
+    f = Feed()
+    rec = f.send([book(UP, 1000, {"0.51": "20.5"}, {"0.52": "30"}, tick_size="0.01"), book(DOWN, 1000, {"0.48": "30"}, {"0.49": "20.5"})])
+    assert top(rec) == (5100, 20_500_000, 5200, 30_000_000)
+    assert (rec["kind"], rec["market_id"], rec["slot"], rec["tick_e4"], rec["flags"]) == (r.MK_BOOK, ID, 3, 100, 0)
+    assert rec["t_exch_ns"] == 1000 * 10**6 and rec["t_recv_ns"] <= f.now and not f.bad
+
+
+def test_a_change_of_both_tokens_is_one_record(feed):
+    rec = feed.send(change(1001, (UP, "BUY", "0.51", "45.5", "0.51", "0.52"), (DOWN, "SELL", "0.49", "45.5", "0.48", "0.49")))
+    assert top(rec) == (5100, 45_500_000, 5200, 30_000_000) and len(feed.records) == 1
+    assert rec["flags"] == 0
+
+
+def test_a_change_of_the_down_token_alone_moves_the_up_book(feed):
+    assert top(feed.send(change(1001, (DOWN, "BUY", "0.485", "3.000001"))))[2:] == (5150, 3_000_001)
+
+
+@pytest.fixture
+def deep(feed):
+    feed.send(change(1001, *[(UP, "BUY", f"0.4{i}", "5") for i in range(9)]))
+    feed.records.clear()
+    return feed
+
+
+def test_a_change_below_the_fifth_level_is_silent(deep):
+    deep.send(change(1002, (UP, "BUY", "0.05", "1", "0.51", "0.52")))
+    assert deep.records == []
+    deep.send(change(1003, (UP, "BUY", "0.05", "2", "0.51", "0.52")), mc.KEEPALIVE_NS)
+    assert len(deep.records) == 1
+
+
+def test_old_changes_are_dropped(feed):
+    feed.send(change(1010, (UP, "BUY", "0.51", "278.17")))
+    feed.send(change(1009, (UP, "BUY", "0.51", "254.17")))
+    assert side(feed)[5100] == 278_170_000 and feed.channel.dropped() == 1
+
+
+def side(feed, token=r.UP, s=r.BUY):
+    import numpy as np
+    px, size = np.zeros(bk.POINTS, np.int64), np.zeros(bk.POINTS, np.int64)
+    n = bk.levels(feed.market.book, token, s, px, size)
+    return dict(zip(px[:n].tolist(), size[:n].tolist(), strict=True))
+
+
+def test_a_late_snapshot_does_not_roll_back(feed):
+    feed.send(change(1050, (UP, "BUY", "0.515", "4")))
+    rec = feed.send(book(UP, 1040, {"0.50": "10", "0.51": "20.5"}, {"0.52": "31"}))
+    assert top(rec) == (5150, 4_000_000, 5200, 31_000_000)
+
+
+def test_trades_come_in_up_terms_with_the_token_named(feed):
+    rec = feed.send(trade(1020, UP, "0.52", "1.149423", "BUY"))
+    assert (rec["kind"], rec["token"], rec["trade_px_e4"], rec["trade_size_u6"], rec["trade_side"]) == (r.MK_TRADE, r.UP, 5200, 1_149_423, r.BUY)
+    rec = feed.send(trade(1021, DOWN, "0.48", "5", "BUY"))
+    assert (rec["token"], rec["trade_px_e4"], rec["trade_side"], rec["last_trade_px_e4"]) == (r.DOWN, 5200, r.SELL, 5200)
+    assert feed.market.book[bk.H_LAST_TRADE_RAW] == 4800, "the book hash wants the price as sent"
+    rec = feed.send(change(1022, (UP, "BUY", "0.51", "1")))
+    assert (rec["trade_px_e4"], rec["trade_size_u6"], rec["trade_side"], rec["last_trade_px_e4"]) == (0, 0, 0, 5200)
+
+
+def test_a_tick_change_shows_in_the_record_once(feed):
+    for token in (UP, DOWN):
+        rec = feed.send({"event_type": "tick_size_change", "market": "0xab", "asset_id": token, "old_tick_size": "0.01",
+                         "new_tick_size": "0.001", "timestamp": "1100"})
+    assert rec["tick_e4"] == 10 and len(feed.records) == 1 and feed.market.book[bk.H_EPOCH] == 1
+
+
+def test_a_resolution_names_the_winner(feed):
+    rec = feed.send({"event_type": "market_resolved", "id": "1", "market": "0xab", "assets_ids": [UP, DOWN], "winning_asset_id": DOWN,
+                     "winning_outcome": "Down", "timestamp": "9000"})
+    assert (rec["kind"], rec["token"], rec["market_id"]) == (r.MK_RESOLVED, r.DOWN, ID)
+
+
+def test_frames_that_say_nothing_for_us(feed):
+    for frame in (b"[]", {"event_type": "best_bid_ask", "market": "0xab", "asset_id": UP, "best_bid": "", "best_ask": "0.5", "spread": "",
+                          "timestamp": "1"}, {"event_type": "new_market", "id": "1", "market": "0xcd", "active": True}):
+        feed.send(frame)
+    assert feed.records == [] and feed.bad == []
+    feed.send(change(1001, ("9" * 70, "BUY", "0.5", "1")))
+    assert feed.channel.not_ours == 1 and feed.records == []
+
+
+def test_an_unknown_event_is_counted_and_harms_nothing(feed):
+    feed.send([{"event_type": "fireworks", "market": "0xab"}, change(1001, (UP, "BUY", "0.51", "1"))])
+    assert feed.channel.unknown == 1 and feed.bad[0][0] == "event_unknown"
+    assert not feed.records[-1]["flags"] and top(feed.records[-1])[1] == 1_000_000, "the rest of the frame counts"
+
+
+GARBAGE = [b"", b"hello", b"{", b"[{]", b"\xff\xfe\x00", b"null", b"3", b'"x"', b'{"event_type":7}', b'{"event_type":"book"}',
+           b'[{"event_type":"price_change","timestamp":"x","price_changes":[]}]', b'{"event_type":"price_change","timestamp":"1"}',
+           b'{"event_type":"price_change","timestamp":"99999999999999999","price_changes":[]}',
+           b'{"event_type":"price_change","timestamp":"1","price_changes":[{"asset_id":7}]}', b"[" * 2000]
+
+
+@pytest.mark.parametrize("frame", GARBAGE)
+def test_garbage_makes_every_book_suspect_until_its_next_snapshot(feed, frame):
+    feed.send(frame)
+    assert feed.bad and {int(x["slot"]) for x in feed.records if x["kind"] == r.MK_SUSPECT and x["flags"] & r.MF_SUSPECT} == {0, 3}
+    rec = feed.send(change(1001, (UP, "BUY", "0.51", "3")))
+    assert rec["flags"] & r.MF_SUSPECT and top(rec)[1] == 3_000_000, "still published, flagged"
+    assert not feed.send(book(UP, 1002, {"0.51": "3"}, {"0.52": "30"}))["flags"]
+
+
+def test_an_oversize_frame_is_not_even_decoded(feed):
+    feed.send(json.dumps([book(UP, 1001, {"0.40": "1"}, {})]).encode() + b" " * mc.MAX_FRAME_BYTES)
+    assert feed.bad[0][0] == "frame_oversize" and 4000 not in side(feed) and feed.records[-1]["flags"] & r.MF_SUSPECT
+
+
+BAD_VALUES = [change(1001, (UP, "BUY", "0.00005", "1")), change(1001, (UP, "BUY", "1", "1")), change(1001, (UP, "HOLD", "0.5", "1")),
+              change(1001, (UP, "BUY", "0.5", "-1")), change(1001, (UP, "BUY", "0.5", "1e5")), change(1001, (UP, "BUY", "0.5", "0.0000001")),
+              trade(1001, UP, "x", "1", "BUY"), trade(1001, UP, "0.5", "1", "x"), book(UP, 1001, {"0.5": "x"}, {}), book(UP, 1001, {"2": "1"}, {}),
+              book(UP, 1001, {}, {}, tick_size="0.7"), book(UP, 1001, {}, {}, last_trade_price="x"),
+              {"event_type": "tick_size_change", "asset_id": UP, "timestamp": "1", "new_tick_size": "0.3"}]
+
+
+@pytest.mark.parametrize("frame", BAD_VALUES, ids=range(len(BAD_VALUES)))
+def test_an_impossible_value_makes_that_market_suspect_and_no_other(feed, frame):
+    feed.market.book[bk.H_LAST_TRADE_RAW] = 0
+    feed.send(frame)
+    assert len(feed.bad) == 1
+    assert {int(x["slot"]) for x in feed.records} == {3} and feed.records[-1]["flags"] & r.MF_SUSPECT
+
+
+def test_the_good_entries_of_a_frame_with_a_bad_one_count(feed):
+    feed.send(change(1001, (UP, "BUY", "0.505", "4"), (UP, "BUY", "0.5x", "4")))
+    assert side(feed)[5050] == 4_000_000 and feed.records[-1]["flags"] & r.MF_SUSPECT
+
+
+def test_fuzzed_frames_kill_nothing(feed):
+    rng = random.Random(11)
+    frames = [json.dumps(f, separators=(",", ":")).encode() for f in (
+        change(1001, (UP, "BUY", "0.51", "45.5", "0.51", "0.52"), (DOWN, "SELL", "0.49", "45.5", "0.48", "0.49")), trade(1002, UP, "0.52", "1", "BUY"),
+        [book(UP, 1003, {"0.5": "1"}, {"0.6": "2"}), book(DOWN, 1003, {"0.4": "2"}, {"0.5": "1"})],
+        {"event_type": "tick_size_change", "asset_id": UP, "timestamp": "1", "new_tick_size": "0.001"},
+        {"event_type": "market_resolved", "winning_asset_id": UP, "timestamp": "1"})]
+    for _ in range(3000):
+        raw = bytearray(rng.choice(frames))
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(raw) + 1)
+            raw[at:at + rng.randint(0, 3)] = bytes(rng.choice(b'"{}[],:.0159-eE\\xnt\x00\xff') for _ in range(rng.randint(0, 3)))
+        feed.send(bytes(raw))
+    assert feed.bad and feed.records
+    rec = feed.send([book(UP, 3_999_999_999_999, {"0.51": "1"}, {"0.52": "1"}), book(DOWN, 3_999_999_999_999, {"0.48": "1"}, {"0.49": "1"})])
+    assert rec is not None
+
+
+def test_a_roll_frees_the_slot_and_names_the_tokens(feed):
+    new, gone = feed.channel.follow(3, ID + 3_600_000, ("5" * 76, "6" * 76), 100, feed.now)
+    assert (new, sorted(gone)) == (["5" * 76, "6" * 76], sorted([UP, DOWN]))
+    rec = feed.records[-1]
+    assert rec["market_id"] == ID + 3_600_000 and rec["flags"] & r.MF_SUSPECT and rec["n_bid"] == 0
+    feed.send(change(1001, (UP, "BUY", "0.51", "1")))
+    assert feed.channel.not_ours == 1
+    assert feed.channel.follow(3, ID + 3_600_000, ("5" * 76, "6" * 76), 100, feed.now) == ([], [])
+    assert feed.channel.follow(3, 0, ("0", "0"), 0, feed.now)[1] == ["5" * 76, "6" * 76]
+
+
+def test_other_tokens_for_the_same_window_replace_the_old_ones(feed):
+    new, gone = feed.channel.follow(3, ID, ("7" * 76, "8" * 76), 100, feed.now)
+    assert (new, sorted(gone)) == (["7" * 76, "8" * 76], sorted([UP, DOWN]))
+
+
+def test_discoverys_tick_only_makes_it_finer(feed):
+    feed.channel.follow(3, ID, (UP, DOWN), 10, feed.now)
+    feed.channel.follow(3, ID, (UP, DOWN), 100, feed.now)
+    assert feed.market.book[bk.H_TICK] == 10
+
+
+def test_a_lost_link_is_said_at_once_and_a_new_one_starts_empty(feed):
+    feed.channel.link_lost(feed.now)
+    assert feed.records[-1]["flags"] & r.MF_SUSPECT and top(next(x for x in feed.records if x["slot"] == 3))[0] == 5100
+    feed.channel.link_made(feed.now)
+    rec = feed.send(book(UP, 900, {"0.30": "1"}, {"0.40": "1"}))
+    assert top(rec)[0] == 3000 and not rec["flags"], "an older venue time is fine on a new connection"
+
+
+def test_a_book_without_its_snapshot_is_asked_for_again(feed):
+    assert [m.slot for m in feed.channel.stale_snapshots(feed.now + 10**9, 10**9)] == [0], "slot 3 has had its snapshot"
+    assert feed.channel.stale_snapshots(feed.now + 10**9 + 1, 10**9) == []
+    assert [m.slot for m in feed.channel.stale_snapshots(feed.now + 2 * 10**9, 10**9)] == [0]
+
+
+def test_messages_are_spelt_as_the_venue_wants_them():
+    assert json.loads(mc.subscribe_first(["1"])) == {"type": "market", "assets_ids": ["1"], "custom_feature_enabled": True}
+    assert json.loads(mc.subscribe(["1"])) == {"operation": "subscribe", "assets_ids": ["1"], "custom_feature_enabled": True}
+    assert json.loads(mc.unsubscribe(["1"])) == {"operation": "unsubscribe", "assets_ids": ["1"]}
+
+
+CAPTURE = os.environ.get("MARKET_CAPTURE", "")
+
+
+@pytest.mark.skipif(not CAPTURE, reason="MARKET_CAPTURE names no recording of raw market frames (jsonl.gz with a payload per line)")
+def test_a_real_recording_agrees_with_the_tops_the_venue_states():
+    frames = [json.loads(line)["payload"] for line in gzip.open(Path(CAPTURE), "rt")]
+    per_market = {}
+    for f in frames:
+        for c in f.get("price_changes", ()):
+            per_market.setdefault(f["market"], []).append(c["asset_id"])
+    tokens = max((tuple(dict.fromkeys(t)) for t in per_market.values()), key=lambda t: sum(len(per_market[m]) for m in per_market if t[0] in per_market[m]))
+    f = Feed()
+    f.channel.follow(3, ID, tokens, 100, 1)
+    agree = total = newest = 0
+    for frame in frames:
+        f.send(frame)
+        t = int(frame["timestamp"])
+        if t >= newest and f.market.book[bk.H_SNAP] and f.market.book[bk.H_SNAP + 1]:
+            for c in frame.get("price_changes", ()):
+                if c["asset_id"] in tokens:
+                    total += 1
+                    agree += bk.top(f.market.book, tokens.index(c["asset_id"])) == (round(float(c["best_bid"]) * 1e4), round(float(c["best_ask"]) * 1e4))
+        newest = max(newest, t)
+    assert total > 1000 and agree >= 0.999 * total and not f.bad
