@@ -215,7 +215,7 @@ def _explain(error: ValidationError, source: str) -> str:
 
 def _env_unknown() -> list[str]:
     keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
-    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON"}
+    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_KILL_ROUNDS", "MMBOT_STRESS"}
     bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
     return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]
 

@@ -6,10 +6,12 @@ Owns: colours, units and column order, the same in `mmbot status`, `lag`, `laten
 from datetime import UTC, datetime
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmbot.ops.picture import AccountView, Hop, Link, MarketView, Picture, ProcessView
+from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView
+from shm_layout.records import BUY, window_of
 
 STATE_STYLE = {"RUN": "green", "BOOT": "yellow", "HALT": "dim", "HUNG": "bold yellow", "DEAD": "bold red", "BACKOFF": "bold red",
                "FATAL": "bold white on red"}
@@ -20,6 +22,7 @@ HOP_TEXT = {
 }
 BARS = " ▁▂▃▄▅▆▇█"
 UP_STYLE, DOWN_STYLE = "cyan", "magenta"
+PIPE_WIDTH = 150
 NONE = Text("–", style="dim")
 
 
@@ -39,6 +42,12 @@ def clock_text(seconds: float | None) -> str:
     sign, s = ("-" if seconds < 0 else ""), int(abs(seconds))
     h, m = divmod(s // 60, 60)
     return f"{sign}{h}:{m:02}:{s % 60:02}" if h else f"{sign}{m}:{s % 60:02}"
+
+
+def console(**options) -> Console:
+    """A console for tables: the terminal's width, or wide enough for every column when the output goes to a file or a pipe."""
+    made = Console(**options)
+    return made if made.is_terminal else Console(width=PIPE_WIDTH, **options)
 
 
 def money(dollars: float, signed: bool = False) -> str:
@@ -69,50 +78,63 @@ def sparkline(values: list[float] | tuple, from_zero: bool = True) -> str:
     return "".join(BARS[0] if from_zero and x <= 0 else BARS[max(1, round(x * top))] for x in cells)
 
 
-def table(title: str | None, *columns: tuple, expand: bool = False) -> Table:
-    """A table in the house look. A column is (header, justify) or (header, justify, style)."""
-    t = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False,
-              border_style="dim", expand=expand, padding=(0, 1))
+def table(title: str | None, *columns: tuple, compact: bool = False) -> Table:
+    """A table in the house look; ``compact`` is without lines and margins, for the panels of the screen.
+
+    A column is (header, justify) or (header, justify, style).
+    """
+    t = Table(title=None if compact else title, title_justify="left", title_style="bold", box=None if compact else box.SIMPLE_HEAD,
+              header_style="dim", pad_edge=False, border_style="dim", expand=compact, padding=(0, 1, 0, 0) if compact else (0, 1))
     for header, justify, *style in columns:
         t.add_column(header, justify=justify, style=style[0] if style else None, no_wrap=True)
     return t
 
 
-def processes(rows: tuple[ProcessView, ...], errors: bool = True) -> Table:
+def processes(rows: tuple[ProcessView, ...], errors: bool = True, compact: bool = False) -> Table:
     """The processes: state, identity, load, and the last thing each complained about."""
     t = table("processes", ("name", "left"), ("state", "left"), ("pid", "right", "dim"), ("cpu", "right"), ("beat", "right"),
-              ("busy", "right"), ("rss", "right"), ("restarts", "right"), *([("last error", "left", "dim")] if errors else []))
+              ("busy", "right"), ("rss", "right"), ("restarts", "right"), *([("last error", "left", "dim")] if errors else []), compact=compact)
     for p in rows:
         beat = NONE if p.heartbeat_age_ms is None else Text(ns_text(p.heartbeat_age_ms * 1e6),
-                                                            style="red" if p.heartbeat_age_ms > 1000 else "")
+                                                            style="red" if p.heartbeat_age_ms > 1000 else "dim")
         t.add_row(p.name, Text(p.state, style=STATE_STYLE.get(p.state, "")), str(p.pid or "–"), str(p.cpu) if p.cpu >= 0 else "–", beat,
                   f"{p.busy_pct:.0f}%", f"{p.rss_mb:.0f}M", Text(str(p.restarts), style="yellow" if p.restarts else "dim"),
                   *([(p.last_error or "")[:70]] if errors else []))
     return t
 
 
-def latency(hops: tuple[Hop, ...], shapes: dict[str, tuple[int, ...]] | None = None, words: bool = False) -> Table:
+def latency(hops: tuple[Hop, ...], shapes: dict[str, tuple[int, ...]], words: bool = False, compact: bool = False) -> Table:
     """One row per hop; the last is the whole path. ``words`` spells out what each hop measures."""
     t = table("latency", ("hop", "left"), *([("from → to", "left", "dim")] if words else []), ("count", "right", "dim"),
-              ("p50", "right", "bold"), ("p90", "right"), ("p99", "right"), ("p99.9", "right"), ("max", "right", "dim"),
-              *([("1µs ··· 16ms", "left", "cyan")] if shapes else []))
+              ("p50", "right", "bold"), *([] if compact else [("p90", "right")]), ("p99", "right"),
+              *([] if compact else [("p99.9", "right")]), ("max", "right", "dim"), ("1µs ···· 16ms", "left", "cyan"), compact=compact)
     for h in hops:
-        figures = [ns_text(v) for v in (h.p50_ns, h.p90_ns, h.p99_ns, h.p999_ns, h.max_ns)] if h.count else ["–"] * 5
-        t.add_row(h.hop, *([HOP_TEXT[h.hop]] if words else []), count_text(h.count), *figures,
-                  *([sparkline(shapes.get(h.hop, ()))] if shapes else []), style="bold" if h.hop == "recv_send" else None)
+        figures = (h.p50_ns, h.p99_ns, h.max_ns) if compact else (h.p50_ns, h.p90_ns, h.p99_ns, h.p999_ns, h.max_ns)
+        t.add_row(h.hop, *([HOP_TEXT[h.hop]] if words else []), count_text(h.count), *(ns_text(v) if h.count else NONE for v in figures),
+                  sparkline(shapes.get(h.hop, ())), style="bold" if h.hop == "recv_send" else None)
     return t
 
 
-def links(rows: tuple[Link, ...], wide: bool = True) -> Table:
+def links(rows: tuple[Link, ...], wide: bool = True, compact: bool = False) -> Table:
     """One row per ring and reader. ``wide`` adds the positions and splits the laps in two."""
     t = table("rings", ("ring → reader", "left"), *([("head", "right", "dim"), ("cursor", "right", "dim")] if wide else []), ("lag", "right", "bold"),
               ("max", "right"), ("oldest unread", "right"), *([("lapped polling", "right"), ("reading", "right")] if wide else [("lapped", "right")]),
-              ("lost", "right"))
+              ("lost", "right"), compact=compact)
     for link in rows:
         lapped = [link.lapped_polling, link.lapped_reading] if wide else [link.lapped_polling + link.lapped_reading]
-        age = ns_text(link.oldest_unread_age_ns) if link.lag else "–"
+        age = ns_text(link.oldest_unread_age_ns) if link.lag else NONE
         t.add_row(f"{link.ring} → {link.reader}", *([str(link.head), str(link.cursor)] if wide else []), _alarm(link.lag, 64),
                   _alarm(link.lag_max, 1024), age, *(_alarm(n, 1) for n in lapped), _alarm(link.lost, 1))
+    return t
+
+
+def fills(rows: tuple[FillView, ...], now_ns: int) -> Table:
+    """The newest own fills, newest first."""
+    t = table(None, ("ago", "right", "dim"), ("window", "left"), ("", "left"), ("shares", "right"), ("price", "right"), ("dollars", "right"), compact=True)
+    for f in reversed(rows):
+        name, style = (("Up", UP_STYLE), ("Down", DOWN_STYLE))[f.token]
+        t.add_row(clock_text((now_ns - f.t_ns) / 1e9), window_name(*window_of(f.market_id)), Text(f"{'bought' if f.side == BUY else 'sold'} {name}", style=style),
+                  f"{f.size:,.2f}", price(f.px), money(f.px * f.size))
     return t
 
 
@@ -120,11 +142,15 @@ def _alarm(n: int, limit: int) -> Text:
     return Text(count_text(n), style="yellow" if n >= limit else "dim" if n == 0 else "")
 
 
-def window_text(m: MarketView) -> str:
+def window_name(start_s: int, duration_s: int) -> str:
     """A window as a person names it: 15m 08:15–08:30."""
-    start_s = int(m.slug.rsplit("-", 1)[1])
-    begin, end = (datetime.fromtimestamp(t, UTC).strftime("%H:%M") for t in (start_s, start_s + m.duration_s))
-    return f"{m.duration_s // 60}m {begin}–{end}"
+    begin, end = (datetime.fromtimestamp(t, UTC).strftime("%H:%M") for t in (start_s, start_s + duration_s))
+    return f"{duration_s // 60}m {begin}–{end}"
+
+
+def window_text(m: MarketView) -> str:
+    """`window_name` of a market."""
+    return window_name(*window_of(m.market_id))
 
 
 def when_text(m: MarketView) -> str:
@@ -134,14 +160,15 @@ def when_text(m: MarketView) -> str:
     return f"closes in {clock_text(m.tau_s)}" if m.tau_s <= m.duration_s else f"opens in {clock_text(m.tau_s - m.duration_s)}"
 
 
-def markets(rows: tuple[MarketView, ...]) -> Table:
-    """The windows in short, for `mmbot status`."""
+def markets(rows: tuple[MarketView, ...], wide: bool = True) -> Table:
+    """The windows in short, for `mmbot status`. ``wide`` adds the own bids and the gates."""
     t = table("windows", ("window", "left"), ("when", "left"), ("fair Up", "right", "bold"), ("Up bid", "right"), ("ask", "right"),
-              ("our bids Up", "left", UP_STYLE), ("our bids Down", "left", DOWN_STYLE), ("live", "right"), ("shares Up/Down", "right"),
-              ("no quotes because", "left", "dim"))
+              *([("our bids Up", "left", UP_STYLE), ("our bids Down", "left", DOWN_STYLE)] if wide else []), ("live", "right"),
+              ("shares Up / Down", "right"), *([("gates", "left", "dim")] if wide else []))
     for m in rows:
-        t.add_row(window_text(m), when_text(m), price(m.q_up, 3), price(m.up_bid), price(m.up_ask), quotes_text(m, 0), quotes_text(m, 1),
-                  str(m.live_orders), f"{m.shares[0]:g} / {m.shares[1]:g}", ", ".join(m.gates) if not m.quotes else "")
+        own, gates = ([quotes_text(m, 0), quotes_text(m, 1)], [", ".join(m.gates)]) if wide else ([], [])
+        t.add_row(window_text(m), when_text(m), price(m.q_up, 3), price(m.up_bid), price(m.up_ask), *own, str(m.live_orders),
+                  f"{m.shares[0]:g} / {m.shares[1]:g}", *gates)
     return t
 
 
@@ -155,14 +182,14 @@ def price(px: float | None, digits: int = 2) -> Text | str:
 def quotes_text(m: MarketView, token: int) -> str:
     """Own desired bids on one outcome, best first: 0.59×20 0.58×12."""
     own = sorted((q for q in m.quotes if q.token == token), key=lambda q: -q.px)
-    return "  ".join(f"{price(q.px)}×{q.size:g}" for q in own)
+    return " ".join(f"{price(q.px)}×{q.size:g}" for q in own)
 
 
 def account(a: AccountView) -> Table:
     """The account in one line of figures."""
-    t = table("account", *((h, "right") for h in ("cash", "exposure", "PnL (mid)", "orders", "cancels", "fills", "rejects", "live", "volume", "fees")))
+    t = table("account", *((h, "right") for h in ("cash", "exposure", "PnL (mid)", "orders", "cancels", "fills", "rejects", "live", "volume")))
     t.add_row(money(a.cash), money(a.exposure), pnl_text(a.pnl), *(str(n) for n in (a.orders, a.cancels, a.fills)),
-              Text(str(a.rejects), style="yellow" if a.rejects else ""), str(a.live_orders), money(a.volume), money(a.fees))
+              Text(str(a.rejects), style="yellow" if a.rejects else ""), str(a.live_orders), money(a.volume))
     return t
 
 
@@ -187,3 +214,25 @@ def status_line(p: Picture, elapsed_s: float) -> str:
     return (f"{clock_text(elapsed_s):>6}  {'quoting' if p.quoting else 'NOT QUOTING (' + (p.halt_reason or '?') + ')'}  "
             f"{running}/{len(p.processes)} up  orders {a.orders} cancels {a.cancels} fills {a.fills} rejects {a.rejects} live {a.live_orders}  "
             f"pnl {money(a.pnl, True)}  {tail}  {windows}")
+
+
+def segments(rows) -> Table:
+    """The segments of an instance (`mmbot.ops.memory.Row`)."""
+    t = table("segments", ("segment", "left"), ("kind", "left", "dim"), ("record", "left", "dim"), ("count", "right"), ("size", "right"),
+              ("epoch", "right"), ("writer", "left"), ("", "left"))
+    for row in rows:
+        t.add_row(row.name, row.kind, row.record, str(row.count or ""), f"{row.size / 1024:,.0f}K", str(row.epoch),
+                  f"pid {row.holder}" if row.holder else NONE, Text(row.problem, style="bold red") if row.problem else Text("ok", style="green"))
+    return t
+
+
+def findings(rows) -> Table:
+    """What the doctor found (`mmbot.ops.doctor.Finding`), with the fix under what needs one."""
+    t = Table.grid(padding=(0, 2, 0, 0))
+    t.add_column()
+    t.add_column(style="bold", no_wrap=True)
+    t.add_column()
+    marks = {"ok": Text("ok", style="green"), "warn": Text("warn", style="yellow"), "fail": Text("FAIL", style="bold red")}
+    for f in rows:
+        t.add_row(marks[f.level], f.what, Text.assemble(f.detail, (f"\n→ {f.fix}", "yellow") if f.fix else ""))
+    return t

@@ -23,6 +23,8 @@ import mmbot
 from mmbot import config, topology
 from mmbot.clock import mono_ns
 from mmbot.errors import UserError
+from mmbot.ops import warm
+from mmbot.ops.flatten import cancel_everything
 from mmbot.ops.instance import Instance, write_pid
 from mmbot.ops.supervisord import AT_REST, Supervisor, SupervisorError, is_failed_start
 from mmbot.ops.view import View
@@ -30,6 +32,8 @@ from shm_layout.segment import Space
 
 START_S = 20.0          # from supervisord's first answer until every process runs
 SUPERVISOR_S = 10.0
+LEFTOVERS_S = 5.0
+STEADY_NS = 300_000_000  # all in RUN for so long counts as started
 STOP_S = 15.0           # more than the longest stopwaitsecs of supervisor.conf
 POLL_S = 0.05
 TAIL_LINES = 6
@@ -113,6 +117,7 @@ class Group:
         self.instance.prepare()
         lock = self.instance.lock()
         try:
+            warm.ensure(self.say)
             self._refuse_leftovers()
             check_ports(self.cfg)
             space = Space(self.cfg.run.name)
@@ -133,23 +138,20 @@ class Group:
             raise
 
     def _refuse_leftovers(self) -> None:
-        held = leftovers(self.cfg)
+        deadline = mono_ns() + int(LEFTOVERS_S * 1e9)
+        while (held := leftovers(self.cfg)) and mono_ns() < deadline:
+            time.sleep(POLL_S)      # the kernel has told them that their supervisor died; they are on their way out
         if held:
             names = ", ".join(f"{name} (pid {pid})" for name, pid in held.items())
             raise UserError(f"processes of an earlier {self.cfg.run.name} still run without a supervisor: {names}; "
                             "stop them with `mmbot down`")
 
     def _spawn_supervisord(self, lock: int, die_with_parent: bool) -> subprocess.Popen:
-        libc = ctypes.CDLL(None)
-
-        def in_child() -> None:
-            if die_with_parent:
-                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(conf_path())]
         with open(self.instance.log_dir / "supervisord.log", "ab") as log:
             child = subprocess.Popen(command, env=self.instance.environment(sys.executable), stdin=subprocess.DEVNULL, stdout=log,
-                                     stderr=log, start_new_session=True, pass_fds=(lock,), preexec_fn=in_child)
+                                     stderr=log, start_new_session=True, pass_fds=(lock,),
+                                     preexec_fn=in_child_dies_with_us() if die_with_parent else None)
         write_pid(lock, child.pid)
         self.say(f"supervisord has pid {child.pid}")
         return child
@@ -169,20 +171,25 @@ class Group:
 
     def _wait_run(self) -> View:
         view = View(self.cfg)
-        begin, shown = mono_ns(), set()
+        begin, shown, steady_since = mono_ns(), set(), 0
         while mono_ns() - begin < START_S * 1e9:
             states = {name: view.state(name) for name in self.names}
             for name in (n for n in self.names if states[n] == "RUN" and n not in shown):
                 shown.add(name)
                 self.say(f"{name} runs after {(mono_ns() - begin) / 1e9:.1f} s")
-            if len(shown) == len(self.names):
+            late = next((n for n in self.names if states[n] != "RUN"), None)
+            if late:
+                steady_since = 0
+            elif not steady_since:
+                steady_since = mono_ns()
+            elif mono_ns() - steady_since > STEADY_NS:
                 return view
-            for program in self.supervisor.programs().values():
-                if program.name in self.names and is_failed_start(program):
-                    raise UserError(self._failure(program.name, f"did not start (exit code {program.exit_status})"))
+            programs = self.supervisor.programs()
+            for name in self.names:
+                if is_failed_start(programs[name]) or view.identity(name)[1] > 1:
+                    raise UserError(self._failure(name, "did not start"))
             time.sleep(POLL_S)
-        late = next(n for n in self.names if n not in shown)
-        raise UserError(self._failure(late, f"is in state {states[late]} {START_S:g} s after the start"))
+        raise UserError(self._failure(late or self.names[-1], f"is not in RUN {START_S:g} s after the start"))
 
     def _failure(self, name: str, what: str) -> str:
         tail = self.instance.log_tail(name, TAIL_LINES, self._since)
@@ -193,7 +200,7 @@ class Group:
     def down(self) -> None:
         """Stop everything in order: executor (it cancels all and verifies), the others, the exchange last.
 
-        UserError when nothing runs. An executor that could not cancel for itself is reported by `unclean`.
+        UserError when nothing runs. When the executor cannot cancel for itself, it is done from here.
         """
         pid = self.instance.holder()
         if pid is None:
@@ -220,6 +227,17 @@ class Group:
             self._wait_rest(names)
             if names:
                 self.say(f"stopped {', '.join(names)}")
+            if "executor" in names and view.identity("executor")[0] and view.state("executor") != "HALT":
+                self._cancel_from_here()
+
+    def _cancel_from_here(self) -> None:
+        """The executor could not say goodbye, so its orders may rest: cancel them over a connection of our own."""
+        try:
+            done = cancel_everything(self.cfg)
+        except UserError as e:
+            self.say(f"the executor did not end in order and its orders could not be cancelled from here: {e}")
+            return
+        self.say(f"the executor did not end in order: {len(done.cancelled)} orders cancelled from here, {len(done.left)} left")
 
     def _wait_rest(self, names: list[str]) -> None:
         deadline = mono_ns() + int(STOP_S * 1e9)
@@ -284,11 +302,21 @@ class Group:
             after = view.identity(name)
             if after[1] > before[1] and view.state(name) == "RUN":
                 return Restarted(name, before[0], after[0], before[1], after[1], (mono_ns() - begin) / 1e9)
-            program = self.supervisor.programs()[name]
-            if is_failed_start(program):
-                raise UserError(self._failure(name, f"did not start again (exit code {program.exit_status})"))
+            if is_failed_start(self.supervisor.programs()[name]):
+                raise UserError(self._failure(name, "did not start again"))
             time.sleep(POLL_S)
         raise UserError(self._failure(name, "did not come back"))
+
+
+def in_child_dies_with_us() -> Callable[[], None]:
+    """For Popen's preexec_fn: the child gets SIGTERM from the kernel when this process ends, however it ends."""
+    libc = ctypes.CDLL(None)        # loaded here: the child may only make the call
+    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def is_up(cfg: config.Settings) -> bool:
+    """True while the group's supervisord (or an `mmbot up` on its way) holds the instance."""
+    return Instance(cfg).holder() is not None
 
 
 def leftovers(cfg: config.Settings) -> dict[str, int]:

@@ -15,11 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from mmbot import config
 from mmbot.errors import UserError
 
 #: a unix socket's path has at most 107 bytes, and supervisord binds "<path>.<its pid>" first
 SOCKET_PATH_MAX = 107 - len(".4194304")
+SECRETS = tuple(name for name, f in config.Account.model_fields.items() if f.annotation is SecretStr)
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.05
 
 
@@ -87,8 +90,8 @@ class Instance:
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def save_config(self) -> None:
-        """Write the effective settings, all but [account]: secrets travel in the environment only."""
-        data = self.cfg.model_dump(mode="json", exclude={"account"}, exclude_none=True)
+        """Write the effective settings, all but the secrets: those travel in the environment only."""
+        data = self.cfg.model_dump(mode="json", exclude={"account": set(SECRETS)}, exclude_none=True)
         data["run"]["dir"] = str(self.dir.parent)
         text = f"# what `mmbot up` started with; written anew at each start\n{to_toml(data)}"
         fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -96,12 +99,10 @@ class Instance:
             f.write(text)
 
     def environment(self, python: str) -> dict[str, str]:
-        """Environment of supervisord and so of every process: the paths, and the account if the config holds one."""
+        """Environment of supervisord and so of every process: the paths, and the account's secrets if the config holds them."""
         env = dict(os.environ)
-        for key in config.Account.model_fields:
-            value = getattr(self.cfg.account, key)
-            text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
-            if text:
+        for key in SECRETS:
+            if text := getattr(self.cfg.account, key).get_secret_value():
                 env[f"MMBOT_ACCOUNT__{key.upper()}"] = text
         autostart = "true" if self.cfg.profile == "paper" else "false"
         return env | {"MMBOT_CONFIG": str(self.config_path), "MMBOT_RUN_DIR": str(self.dir), "MMBOT_PYTHON": python,

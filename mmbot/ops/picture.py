@@ -87,6 +87,17 @@ class AccountView:
 
 
 @dataclass(frozen=True)
+class FillView:
+    """One own fill: monotonic stamp, window, outcome, side, price in dollars, shares."""
+    t_ns: int
+    market_id: int
+    token: int
+    side: int
+    px: float
+    size: float
+
+
+@dataclass(frozen=True)
 class Hop:
     """Latency of one hop: quantiles in ns, and the counts per bucket that a sparkline is drawn from."""
     hop: str
@@ -130,6 +141,8 @@ class Picture:
     twap: float | None = None
     panics: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    fills: tuple[FillView, ...] = ()
+    now_ns: int = 0
 
 
 def slug(market_id: int) -> str:

@@ -28,9 +28,7 @@ class Program:
     name: str
     state: str
     pid: int
-    exit_status: int
     spawn_error: str
-    wall_start_s: int
 
 
 class _Transport(SupervisorTransport):
@@ -71,8 +69,7 @@ class Supervisor:
 
     def programs(self) -> dict[str, Program]:
         """Every process of the group by name."""
-        return {p["name"]: Program(p["name"], p["statename"], p["pid"], p["exitstatus"],
-                                   p["spawnerr"], p["start"]) for p in self._call("getAllProcessInfo")}
+        return {p["name"]: Program(p["name"], p["statename"], p["pid"], p["spawnerr"]) for p in self._call("getAllProcessInfo")}
 
     def pid(self) -> int:
         """Process id of supervisord itself."""
@@ -103,6 +100,5 @@ class Supervisor:
 
 
 def is_failed_start(program: Program) -> bool:
-    """True when a process gave up, or died at start with the exit code of a person's mistake (no retry can mend that)."""
-    return program.state == "FATAL" or (program.state in ("BACKOFF", "EXITED") and program.exit_status == UserError.exit_code)
-
+    """True when a process died before it had run for startsecs, or gave up."""
+    return program.state in ("BACKOFF", "FATAL")

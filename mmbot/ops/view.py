@@ -5,18 +5,20 @@ Writes: nothing. Reads: every segment, /proc of the processes, the supervisor (f
 Can go wrong: a segment is missing (that part of the picture is empty) or belongs to another build (SegmentError).
 """
 
+from collections import deque
+
 import numpy as np
 import psutil
 
 from mmbot import config, topology
 from mmbot.clock import WallClock, mono_ns
 from mmbot.ops.instance import Instance
-from mmbot.ops.picture import (ACCOUNT_STATES, E4, MARKET_STATES, U6, AccountView, Hop, Link, MarketView, Picture, ProcessView, QuoteView,
+from mmbot.ops.picture import (ACCOUNT_STATES, E4, MARKET_STATES, U6, AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView,
                                marked_pnl, slug, why_not_quoting)
 from mmbot.ops.supervisord import Supervisor, SupervisorError
 from shm_layout import records as r
 from shm_layout import vitals as vt
-from shm_layout.ring import backlog, head
+from shm_layout.ring import RingReader, backlog, head
 from shm_layout.segment import Segment, Space
 from shm_layout.seqlock import SeqlockReader
 
@@ -26,6 +28,7 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 #: edges of the latency sparkline, ns: 1 us to 16 ms by doubling, with all beyond in the last cell
 SHAPE_EDGES = tuple(1000 << i for i in range(14))
 _SHAPE_CELL = np.searchsorted(SHAPE_EDGES, [vt.bucket_bounds(b)[0] for b in range(vt.BUCKETS)], side="right")
+FILLS_KEPT = 8
 TAKEN_SUPERVISOR_STATES = ("BACKOFF", "FATAL")
 
 
@@ -39,7 +42,8 @@ class View:
         self._supervisor = Supervisor(self._instance.socket_path, timeout_s=0.5)
         self._space = Space(cfg.run.name)
         self._segments: dict[str, Segment] = {}
-        self._readers: dict[str, SeqlockReader | vt.VitalsReader] = {}
+        self._readers: dict[str, SeqlockReader | vt.VitalsReader | RingReader] = {}
+        self._fills: deque[FillView] = deque(maxlen=FILLS_KEPT)
 
     # ---- attaching
 
@@ -216,6 +220,20 @@ class View:
         counts = {k: int(a[k]) for k in ("orders", "cancels", "fills", "rejects", "unknown", "live_orders")}
         return AccountView(state=ACCOUNT_STATES.get(int(a["state"]), "?"), pnl=marked_pnl(dollars["realized"], markets), **dollars, **counts)
 
+    def fills(self) -> tuple[FillView, ...]:
+        """The newest own fills, oldest first, from the ring of order events."""
+        if self.segment("orders") is None:
+            return ()
+        reader = self._readers.get("orders")
+        if reader is None:
+            reader = self._readers["orders"] = RingReader(self._segments["orders"], from_head=False)
+        while reader.poll():
+            e = reader.rec[0]
+            if e["kind"] == r.OE_FILL:
+                self._fills.append(FillView(int(e["t_ns"]), int(e["market_id"]), int(e["token"]), int(e["side"]), int(e["px_e4"]) * E4,
+                                            int(e["filled_u6"]) * U6))
+        return tuple(self._fills)
+
     def picture(self) -> Picture:
         """Everything at once."""
         wall_s = self.wall_s()
@@ -228,7 +246,8 @@ class View:
         hops, shapes = self.hops()
         return Picture(profile=self.cfg.profile, name=self.cfg.run.name, quoting=why is None, halt_reason=why, processes=processes,
                        markets=markets, account=account, hops=hops, links=self.links(), wall_s=wall_s, spot=_print(oracle, "spot"),
-                       twap=_print(oracle, "twap60"), panics=int(guard["panics"]) if guard is not None else 0, shapes=shapes)
+                       twap=_print(oracle, "twap60"), panics=int(guard["panics"]) if guard is not None else 0, shapes=shapes,
+                       fills=self.fills(), now_ns=mono_ns())
 
 
 def _running(pid: int) -> bool:
