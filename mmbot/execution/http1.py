@@ -89,12 +89,12 @@ class HttpConnection(asyncio.Protocol):
     def _late(self, timeout_s: float) -> None:
         self.close(f"no answer within {timeout_s:g} s")
 
-    # asyncio.Protocol
-
     def connection_made(self, transport: asyncio.Transport) -> None:
+        """asyncio: the connection stands."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """asyncio: bytes came in. Anything that is not the one answer to the one request closes the connection."""
         if self._future is None:
             self.close("bytes without a request")
             return
@@ -107,6 +107,7 @@ class HttpConnection(asyncio.Protocol):
             self.close("more than one answer to one request")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone; an answer without a length ends here."""
         self._transport = None
         reason = self._reason or (str(exc) if exc else "closed by the other side")
         if self._future is not None and exc is None and not self._reason and self._ends_at_eof():
@@ -121,19 +122,21 @@ class HttpConnection(asyncio.Protocol):
     def _ends_at_eof(self) -> bool:
         return self._headers_done and "content-length" not in self._headers and "transfer-encoding" not in self._headers
 
-    # httptools callbacks
-
     def on_message_begin(self) -> None:
+        """Parser: a status line begins."""
         self._stray = self._stray or self._future is None
         self._headers, self._chunks, self._size, self._headers_done = {}, [], 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Parser: one header."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        """Parser: the head is whole."""
         self._headers_done = True
 
     def on_body(self, body: bytes) -> None:
+        """Parser: a piece of the body."""
         self._size += len(body)
         if self._size > MAX_BODY:
             self.close(f"the answer is longer than {MAX_BODY} bytes")
@@ -141,6 +144,7 @@ class HttpConnection(asyncio.Protocol):
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
+        """Parser: the answer is whole. An interim answer (1xx) is not the answer."""
         if self._future is None or self._reason or 100 <= self._parser.get_status_code() < 200:
             return
         self._finish()

@@ -73,12 +73,6 @@ class SignedPool:
             self._drop_line(line)
             del self._templates[line], self._terms[line]
 
-    def keep_only(self, token_ids: Iterable[int]) -> None:
-        """Forget every token but these."""
-        kept = set(token_ids)
-        for token_id in {line[0] for line in self._templates} - kept:
-            self.drop(token_id)
-
     def _drop_line(self, line: tuple[int, int]) -> None:
         for key in self._wanted.pop(line, ()):
             self.dropped += self._ready.pop(key, None) is not None

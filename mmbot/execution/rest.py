@@ -170,7 +170,9 @@ class RestClient:
                 raise VenueError(what, ErrorCode.UNAUTHORIZED, "this read needs an account")
             headers = self._auth.header_dict(method, path, b"", int(self._now_s()))
         try:
-            async with self._session.request(method, url or self._url + path, params=params, headers=headers) as answer:
+            # a redirect would carry the authentication to another host: it counts as an error instead
+            async with self._session.request(method, url or self._url + path, params=params, headers=headers,
+                                             allow_redirects=False) as answer:
                 body = await answer.read()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as e:
@@ -231,11 +233,6 @@ class RestClient:
         params = _given(asset_type=asset, token_id=token, signature_type=str(self._signature_type))
         return self._decode("/balance-allowance", await self._get("/balance-allowance", params, private=True), Balance)
 
-    async def refresh_balance(self, asset: str = "COLLATERAL", token: str = "") -> None:
-        """Make the venue read the balance from the chain again; needed after a deposit, split, merge or redemption."""
-        await self._get("/balance-allowance/update", _given(asset_type=asset, token_id=token,
-                                                            signature_type=str(self._signature_type)), private=True)
-
     async def server_time(self) -> int:
         """The venue's clock, Unix seconds."""
         found = self._decode("/time", await self._get("/time"), Any)
@@ -248,6 +245,8 @@ class RestClient:
 
     async def geoblock(self) -> Geoblock:
         """Whether this machine's address may trade."""
+        if not self._geoblock_url:
+            raise VenueError("geoblock", ErrorCode.INVALID, "venue.geoblock_url is not set")
         return self._decode("geoblock", await self._get("geoblock", url=self._geoblock_url), Geoblock)
 
     async def book(self, token: str) -> dict:

@@ -171,6 +171,8 @@ class OrderTemplate:
             raise SigningError(f"order type {order_type!r} is none of {', '.join(RESTING + MARKETABLE)}")
         if post_only and order_type in MARKETABLE:
             raise SigningError(f"a {order_type} order cannot be post-only")
+        if not 0 <= token_id < 1 << 256:
+            raise SigningError(f"token id {token_id} is not a 256-bit number")
         self.token_id, self.side, self.tick_e4, self.order_type, self.post_only = token_id, side, tick_e4, order_type, post_only
         kind = signer.signature_type
         self._key, self._nested = signer.key, kind == DEPOSIT_WALLET
@@ -214,7 +216,9 @@ class OrderTemplate:
                            salt, timestamp_ms, mono_ns)
 
     def build(self, px_e4: int, size_u6: int, timestamp_ms: int, salt: int, mono_ns: int = 0, expiration_s: int = 0) -> SignedOrder:
-        """A signed limit order of ``size_u6`` shares at ``px_e4``. Errors: AmountError."""
+        """A signed limit order of ``size_u6`` shares at ``px_e4``. Errors: AmountError; SigningError for an expiration without GTD."""
+        if (expiration_s != 0) != (self.order_type == "GTD"):
+            raise SigningError(f"expiration {expiration_s} does not go with a {self.order_type} order (a GTD order needs one, others have none)")
         maker_u6, taker_u6 = order_amounts(self.side, px_e4, size_u6, self.tick_e4)
         return self.build_amounts(maker_u6, taker_u6, px_e4, maker_u6 if self.side else taker_u6, timestamp_ms, salt, mono_ns,
                                   expiration_s)

@@ -10,6 +10,7 @@ Protocol: venue protocol, place and cancel; heartbeat; errors; rate limits. A le
 """
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -284,7 +285,7 @@ def not_canceled_reason(text: str) -> NotCanceled:
 
 
 def parse_cancel(http_status: int, body: bytes) -> CancelAnswer:
-    """The answer to DELETE /order, /orders, /cancel-all and /cancel-market-orders."""
+    """The answer to DELETE /order, /orders and /cancel-all."""
     if http_status == 200:
         try:
             answer = _decode_cancel(body)
@@ -340,9 +341,10 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit:
     """Rate-limit headers of an answer (names in lower case). Unreadable ones count as not said."""
     def number(name: str) -> float:
         try:
-            return float(headers.get(name, "-1"))
+            value = float(headers.get(name, "-1"))
         except ValueError:
             return -1.0
+        return value if math.isfinite(value) else -1.0
     return RateLimit(int(number("poly-ratelimit-remaining")), int(number("poly-ratelimit-reset")),
                      headers.get("poly-ratelimit-tier", ""), headers.get("poly-ratelimit-warning", ""), number("retry-after"))
 
@@ -358,7 +360,7 @@ class Requests:
         self._common = f"Host: {parts.netloc}\r\nUser-Agent: {USER_AGENT}\r\nAccept: */*\r\n".encode()
         self._routes = {}
         for method, path in (("POST", "/orders"), ("POST", "/order"), ("DELETE", "/order"), ("DELETE", "/orders"),
-                             ("DELETE", "/cancel-all"), ("DELETE", "/cancel-market-orders"), ("POST", "/v1/heartbeats")):
+                             ("DELETE", "/cancel-all"), ("POST", "/v1/heartbeats")):
             self._routes[method, path] = (self._head(method, path) + b"Content-Type: application/json\r\n", f"{method}{path}".encode())
 
     def _head(self, method: str, target: str) -> bytes:
@@ -391,10 +393,6 @@ class Requests:
     def cancel_all(self, timestamp_s: int) -> bytes:
         """DELETE /cancel-all: every open order of the account."""
         return self._with_body(("DELETE", "/cancel-all"), b"", timestamp_s)
-
-    def cancel_market(self, condition_id: str, timestamp_s: int) -> bytes:
-        """DELETE /cancel-market-orders: every open order of one condition (0x hex)."""
-        return self._with_body(("DELETE", "/cancel-market-orders"), b'{"market":"%b"}' % condition_id.encode(), timestamp_s)
 
     def heartbeat(self, heartbeat_id: str, timestamp_s: int) -> bytes:
         """POST /v1/heartbeats; "" starts a chain. One chain per API key, strictly serial."""

@@ -39,8 +39,9 @@ def ask(call, *answers, auth=True, timeout_s=2.0, now_s=lambda: T + 0.9):
             answer = queue.pop(0)
             if answer is None:
                 await asyncio.sleep(timeout_s * 3)
-            status, body = answer
-            return web.Response(status=status, body=body if isinstance(body, bytes) else json.dumps(body).encode())
+            status, body, *headers = answer
+            return web.Response(status=status, body=body if isinstance(body, bytes) else json.dumps(body).encode(),
+                                headers=headers[0] if headers else None)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", handle)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -147,8 +148,16 @@ class TestSingle:
         _, (request,) = ask(lambda r: r.balance("CONDITIONAL", "913"), (200, {"balance": "5", "allowance": "1"}))
         assert dict(request.query) == {"asset_type": "CONDITIONAL", "token_id": "913", "signature_type": "0"}
 
-    def test_refresh_balance_ignores_the_body(self):
-        assert ask(lambda r: r.refresh_balance(), (200, b""))[0] is None
+    def test_a_redirect_is_an_error_and_is_not_followed(self):
+        error, seen = ask(lambda r: r.open_orders(), (302, b"", {"Location": "/elsewhere"}))
+        assert error.http_status == 302 and len(seen) == 1
+
+    def test_geoblock_without_an_address_to_ask(self):
+        async def main():
+            async with RestClient("http://127.0.0.1:1", lambda: T) as rest:
+                await rest.geoblock()
+        with pytest.raises(VenueError, match="venue.geoblock_url is not set"):
+            asyncio.run(main())
 
     def test_geoblock(self):
         found, (request,) = ask(lambda r: r.geoblock(), (200, {"blocked": True, "ip": "203.0.113.9", "country": "US", "region": "NY"}))

@@ -122,8 +122,7 @@ def test_a_rolled_market_is_forgotten(pool):
     pool.drop(UP)
     assert pool.take(UP, BUY, 5200, SIZE, 0, 100) is None
     assert pool.take(DOWN, BUY, 5200, SIZE, 0, 100) is not None
-    pool.keep_only([UP])
-    assert len(pool) == 0
+    pool.drop(DOWN)
     fill(pool)
     assert len(pool) == 0, "nothing of a forgotten market is signed again"
 

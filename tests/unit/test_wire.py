@@ -41,7 +41,6 @@ class TestRequests:
             (requests.cancel_order(IDS[0], T), "DELETE /order HTTP/1.1", "/order"),
             (requests.cancel_orders(IDS[:3], T), "DELETE /orders HTTP/1.1", "/orders"),
             (requests.cancel_all(T), "DELETE /cancel-all HTTP/1.1", "/cancel-all"),
-            (requests.cancel_market(IDS[1], T), "DELETE /cancel-market-orders HTTP/1.1", "/cancel-market-orders"),
             (requests.heartbeat("", T), "POST /v1/heartbeats HTTP/1.1", "/v1/heartbeats"),
             (requests.get("/data/orders", T, "next_cursor=MA%3D%3D"), "GET /data/orders?next_cursor=MA%3D%3D HTTP/1.1", "/data/orders"),
         ]:
@@ -60,7 +59,6 @@ class TestRequests:
         assert split(requests.post_orders([b"{}", b'{"a":1}'], T))[2] == b'[{},{"a":1}]'
         assert json.loads(split(requests.cancel_order(IDS[0], T))[2]) == {"orderID": IDS[0]}
         assert json.loads(split(requests.cancel_orders(IDS[:3], T))[2]) == IDS[:3]
-        assert json.loads(split(requests.cancel_market(IDS[0], T))[2]) == {"market": IDS[0]}
         assert split(requests.heartbeat('i"d', T))[2] == b'{"heartbeat_id":"i\\"d"}'
         assert split(requests.cancel_all(T))[2] == b""
 
@@ -285,6 +283,7 @@ def test_rate_limit_headers():
                            "retry-after": "1.5"})
     assert (got.remaining, got.reset_s, got.tier, got.retry_after_s) == (12, 1793000001, "standard", 1.5)
     assert wire.rate_limit({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}) == wire.RateLimit()
+    assert wire.rate_limit({"poly-ratelimit-remaining": "nan", "poly-ratelimit-reset": "inf"}) == wire.RateLimit()
 
 
 @pytest.mark.parametrize("text, scale, expected", [("0.52", 4, 5200), ("5", 6, 5_000_000), ("", 6, 0), (None, 6, 0), (13.5, 6, 13_500_000),
