@@ -1,0 +1,114 @@
+"""Process `executor`: desired quotes x live orders -> posts and cancels. The only process that spends money. Wiring only.
+
+Writes: `account`, `orders`, the order journal. Reads: `targets`, `markets`, `user`, `guard`. Woken by its doorbell, and every 5 ms anyway.
+Can go wrong: see `mmbot.execution.manager` and `recovery`; the account state stays BOOT or RECONCILING, and nothing is quoted, until the
+venue's orders and trades have been read.
+"""
+
+import asyncio
+
+from mmbot.actor import Actor, run_async
+from mmbot.clock import mono_ns
+from mmbot.execution.credentials import credentials
+from mmbot.execution.gateway import Gateway
+from mmbot.execution.http1 import ConnectionPool
+from mmbot.execution.l2 import L2Auth
+from mmbot.execution.manager import Links, OrderManager
+from mmbot.execution.order_journal import OrderJournal
+from mmbot.execution.pool import SignedPool
+from mmbot.execution.recovery import Recovery
+from mmbot.execution.rest import RestClient
+from mmbot.execution.signing import OrderSigner, Salts
+from mmbot.execution.wire import Requests
+
+RESOLVE_S, WATCH_S, WANT_S, TEND_S = 0.02, 0.02, 0.1, 1.0
+REREAD_S = 0.25             # least time between two comparisons that something asked for
+CONNECT_S = 20.0
+
+
+class Report:
+    """The manager's counters, hops and errors, on this process's vitals page."""
+
+    def __init__(self, actor: Actor):
+        self.event, self.hop, self.error = actor.vitals.event, actor.vitals.hop, actor.error
+
+
+def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
+    """The manager with its transport, pool and memory."""
+    cfg = actor.cfg
+    requests = Requests(cfg.venue.clob_url, L2Auth(who))
+    posts = max(1, cfg.execution.connections // 2)
+    pools = [ConnectionPool(cfg.venue.clob_url, n, cfg.execution.request_timeout_s, requests.get_public("/ok"), on_event=_counter(actor))
+             for n in (posts, max(1, cfg.execution.connections - posts))]
+    gateway = Gateway(requests, *pools)
+    pool = SignedPool(OrderSigner(who, cfg.venue.chain_id), Salts(), int(cfg.execution.pool_max_age_s * 1e9), cfg.execution.pool_radius_ticks)
+    user = actor.ring_readers["user"]
+    user.link[0] = max(int(user.link[0]) - 1, 0)     # the newest record says whether the user channel is up, and on which connection
+    readers = actor.seqlock_readers
+    links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"], actor.ring_writers["orders"])
+    journal = OrderJournal(cfg.run.path / "journal" / "orders.log")
+    return OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns), gateway
+
+
+def _counter(actor: Actor):
+    names = {"connect": "reconnects", "connect_failed": "request_errors", "lost": "disconnects"}
+    return lambda name: actor.vitals.event(names.get(name, "request_errors"))
+
+
+async def _every(seconds: float, work) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        work()
+
+
+async def _resolve(manager: OrderManager, recovery: Recovery) -> None:
+    """Ask about unknown orders while there are any."""
+    while True:
+        await asyncio.sleep(RESOLVE_S)
+        if manager.unknown:
+            await recovery.resolve_unknown()
+
+
+async def _compare(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
+    """Compare with the venue now and then, and at once when sight was lost."""
+    due = mono_ns() + int(every_s * 1e9)
+    while True:
+        await asyncio.sleep(WATCH_S)
+        asked = (manager.resync_reason and manager.user_up) or manager.reread
+        if asked or mono_ns() >= due:
+            read = await recovery.compare()
+            due = mono_ns() + int(every_s * 1e9)
+            if asked and (not read or not manager.resync_reason):
+                await asyncio.sleep(REREAD_S)
+
+
+async def main(actor: Actor) -> None:
+    """Start up, serve the doorbell, stop in order."""
+    cfg, who = actor.cfg, credentials(actor.cfg)
+    manager, gateway = build(actor, who)
+    manager.publish_account(mono_ns())
+    actor.on_bell = manager.on_wake
+    async with RestClient.of(cfg.venue, actor.clock.now_s, who, cfg.execution.request_timeout_s) as reads:
+        recovery = Recovery(manager, reads, who.api_key, who.funder)
+        await gateway.start(CONNECT_S)
+        starting = asyncio.create_task(recovery.start())
+        stopped = asyncio.create_task(actor.stopped.wait())
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        tasks = [asyncio.create_task(t) for t in (
+            _resolve(manager, recovery), _compare(manager, recovery, cfg.execution.reconcile_s),
+            _every(WANT_S, manager.want_signed), _every(TEND_S, manager.tend))] if not actor.stopping else []
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in [starting, *tasks]:
+            task.cancel()
+        results = await asyncio.gather(starting, *tasks, return_exceptions=True)
+        await recovery.stop()
+        actor.on_bell = None
+        manager.journal.close()
+        await gateway.close()
+        for result in results:
+            if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+
+if __name__ == "__main__":
+    run_async("executor", main)
