@@ -433,6 +433,6 @@ class Binance:
 
 async def serve(factory, port: int, ping_s: float | None = None) -> asyncio.Server:
     """One WebSocket server on 127.0.0.1; ``ping_s``: protocol pings of the server. Errors: OSError."""
-    pings = {"enable_auto_ping": True, "auto_ping_idle_timeout": ping_s, "auto_ping_reply_timeout": 60,
+    pings = {"enable_auto_ping": True, "auto_ping_idle_timeout": ping_s, "auto_ping_reply_timeout": ping_s,
              "auto_ping_strategy": WSAutoPingStrategy.PING_PERIODICALLY} if ping_s else {}
     return await ws_create_server(factory, "127.0.0.1", port, max_frame_size=MAX_CLIENT_FRAME, **pings)

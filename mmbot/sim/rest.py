@@ -133,7 +133,7 @@ class Service:
         body = await request.read()
         path = request.path
         head, _, tail = path.rpartition("/")
-        route = self.routes.get((request.method, path)) or (self.routes.get((request.method, head + "/")) if tail else None)
+        route = self.routes.get((request.method, path)) or (self.routes.get((request.method, head + "/")) if head and tail else None)
         seen = Request(request.method, path, tail, request.query, request.headers, body, getattr(request.protocol, "last_byte_ns", 0))
         status, headers = 200, None
         try:
@@ -180,7 +180,7 @@ class ClobRest(Service):
     def _public(self) -> None:
         x = self.exchange
         get = {
-            "/ok": lambda r: "OK", "/": lambda r: "OK",
+            "/ok": lambda r: "OK",
             "/time": lambda r: self.now_ms() // 1000,
             "/version": lambda r: {"version": 2},
             "/book": lambda r: wire.book_rest(*self._token(r.arg("token_id"))).encode(),
@@ -321,8 +321,8 @@ class ClobRest(Service):
         return headers
 
     def _post_one(self, r: Request, who: Credentials):
-        self.stamps.post(r.t_ns, 1)
         body = bodies.decode_one(r.body)
+        self.stamps.post(r.t_ns, 1)
         headers = self._limit(who, 0, 1)
         result = self._submit(body, who)
         if result.error:
