@@ -29,6 +29,7 @@ class Discovery:
         self.table = gamma.Table([gamma.DURATIONS[d] for d in actor.cfg.markets.durations], actor.cfg.markets.lead_s)
         self._out = actor.seqlock_writers["markets"]
         self._asked_ns: dict[tuple[int, int], int] = {}
+        self._absent: dict[tuple[int, int], int] = {}       # how often in a row Gamma did not know a window
         self._asking: set[tuple[int, int]] = set()
         self._tasks: set[asyncio.Task] = set()
         self._written_ns = 0
@@ -42,7 +43,7 @@ class Discovery:
         while not self.actor.stopping:
             now_ns, now_s = mono_ns(), self.actor.clock.now_s()
             for key in self.table.wanted(now_s):
-                if key not in self._asking and now_ns - self._asked_ns.get(key, -1 << 62) >= self.actor.cfg.markets.poll_s * 1e9:
+                if key not in self._asking and now_ns - self._asked_ns.get(key, -1 << 62) >= self._pause_ns(key, now_s):
                     self._asked_ns[key] = now_ns
                     self._asking.add(key)
                     task = asyncio.create_task(self._ask(key))
@@ -52,6 +53,11 @@ class Discovery:
             await asyncio.sleep(TICK_S)
         for task in self._tasks:
             task.cancel()
+
+    def _pause_ns(self, key: tuple[int, int], now_s: float) -> float:
+        """Time between two questions about a window; a past one that Gamma does not know is asked for less and less often."""
+        absent = self._absent.get(key, 0) if key[0] + key[1] <= now_s else 0
+        return self.actor.cfg.markets.poll_s * 2 ** min(absent, 6) * 1e9
 
     def write(self, now_ns: int, now_s: float) -> None:
         """Publish the table if a row changed, or if the last time was a second ago."""
@@ -73,10 +79,13 @@ class Discovery:
             if not window.asked_venue and window.outcome < 0:
                 await self._ask_venue(window)
             self.table.put(window, mono_ns())
+            self._absent.pop(key, None)
         except gamma.BadMarket as e:
             self.actor.bad_input("market_refused", str(e))
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             self.actor.vitals.event("request_errors")
+            if isinstance(e, aiohttp.ClientResponseError) and e.status == 404:
+                self._absent[key] = self._absent.get(key, 0) + 1
             self.actor.warn("gamma_failed", f"{gamma.slug(*key)}: {e or type(e).__name__}")
         finally:
             self._asking.discard(key)

@@ -21,7 +21,7 @@ class BinanceFeed:
         self._ring = actor.ring_writers["md.binance"]
         self._cells = memoryview(self._ring.words)
         self._t_pub = self._ring.rec.dtype.fields["t_pub_ns"][1] // 8
-        self.stream = binance.Stream(self._ring.rec[0])
+        self.stream = binance.Stream(self._ring.rec)
         self._seen = {"frames_late": 0, "gaps": 0, "unknown": 0}
         self.client = WsClient(actor, Plan(actor.cfg.venue.binance_ws_url + binance.PATH, self.on_connect, self.on_text,
                                            on_tick=self.on_tick, data_timeout_s=DATA_TIMEOUT_S))

@@ -31,7 +31,7 @@ class MarketFeed:
             expects_data=self.expects_data, ping_s=10, data_timeout_s=DATA_TIMEOUT_S, silence_timeout_s=30))
         self._ring, self._book = actor.ring_writers["md.market"].mem, actor.seqlock_writers["book"].mem
         self._vitals, self._hop = actor.vitals.mem, hop_base("recv_pub")
-        self._rows_ns = self._version = 0
+        self._rows_ns = self._seen_version = self._table = 0
         self._live: set[int] = set()
         self._seen = {"unknown": 0, "frames_late": 0}
 
@@ -78,9 +78,12 @@ class MarketFeed:
         """Follow the markets discovery names, leave those that are resolved. Returns (tokens to subscribe, tokens to unsubscribe)."""
         reader = self.actor.seqlock_readers["markets"]
         version = reader.version()
-        if version == self._version or reader.read() <= 0:
+        if version == self._seen_version or reader.read() <= 0:
             return [], []
-        self._version = version
+        self._seen_version = version
+        if int(reader.rec[0]["version"]) == self._table:
+            return [], []               # written again to say that discovery lives; the rows are the same
+        self._table = int(reader.rec[0]["version"])
         new, gone = [], []
         for slot, row in enumerate(reader.rec[0]["row"]):
             state = int(row["state"])

@@ -29,7 +29,7 @@ class UserFeed:
         self._out = actor.ring_writers["user"]
         self._connection = mono_ns()        # grows over restarts of this process too
         self._up, self._due_ns = False, 0
-        self._rows_version = self._unknown = 0
+        self._seen_version = self._table = self._unknown = 0
         self._markets: dict[int, tuple[int, int, int]] = {}
 
     def market_of(self, condition_id: str, asset_id: str) -> tuple[int, int]:
@@ -45,8 +45,11 @@ class UserFeed:
     def _read_rows(self) -> None:
         reader = self.actor.seqlock_readers["markets"]
         version = reader.version()
-        if version != self._rows_version and reader.read() > 0:
-            self._rows_version = version
+        if version == self._seen_version or reader.read() <= 0:
+            return
+        self._seen_version = version
+        if int(reader.rec[0]["version"]) != self._table:
+            self._table = int(reader.rec[0]["version"])
             for row in reader.rec[0]["row"]:
                 if row["market_id"]:
                     self._markets[r.id_value(row["condition_id"])] = (

@@ -67,7 +67,7 @@ class Stream:
     """One connection's state: the newest update and trade id. `on_frame` fills a SPOT record."""
 
     def __init__(self, rec):
-        self._rec = rec                     # one element of a structured SPOT array
+        self._rec = rec                     # a SPOT array of one element
         self.late = self.gaps = self.other = 0
         self.restart()
 
@@ -110,4 +110,4 @@ class Stream:
         return True
 
     def _put(self, kind, t_exch_ns, t_recv_ns, update_id, bid, bid_qty, ask, ask_qty, px, qty, side) -> None:
-        self._rec[()] = (kind, r.SV_BINANCE, t_exch_ns, t_recv_ns, 0, update_id, bid, bid_qty, ask, ask_qty, px, qty, side, 0)
+        self._rec[0] = (kind, r.SV_BINANCE, t_exch_ns, t_recv_ns, 0, update_id, bid, bid_qty, ask, ask_qty, px, qty, side, 0)

@@ -17,7 +17,7 @@ def rec():
 
 @pytest.fixture
 def stream(rec):
-    return binance.Stream(rec[0:1].reshape(()))
+    return binance.Stream(rec)
 
 
 def ticker(u, b="84655.10000000", a="84655.11000000"):
