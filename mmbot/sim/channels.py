@@ -25,7 +25,7 @@ from shm_layout.records import DOWN, UP
 TEXT = WSMsgType.TEXT
 MAX_BUFFERED = 16_000_000      # bytes waiting for a client that does not read
 CHECK_EVERY = 64               # sends between two looks at the buffer
-KEEP_STAMPS = 100_000
+KEEP_STAMPS = 20_000
 SNAPSHOT_POINTS = 120
 MAX_CLIENT_FRAME = 1_000_000
 
@@ -75,12 +75,13 @@ class Link(WSListener):
     def __init__(self):
         super().__init__()
         self.transport: WSTransport | None = None
-        self._sent = 0
+        self._sent, self._cut = 0, False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._cut = True
         self.gone()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -102,9 +103,12 @@ class Link(WSListener):
 
     def send(self, data: bytes) -> None:
         """Send a text frame; a reader that has stopped is cut off."""
+        if self._cut:
+            return
         self.transport.send(TEXT, data)
         self._sent += 1
         if self._sent % CHECK_EVERY == 0 and self.transport.underlying_transport.get_write_buffer_size() > MAX_BUFFERED:
+            self._cut = True
             self.transport.disconnect(False)
 
     def message(self, message: dict) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 
 import pytest
 from exchange_world import CID, DOWN_TOKEN, UP_TOKEN, World, receive, silent, spec
@@ -170,6 +171,20 @@ def test_garbage_from_a_client_is_answered_and_harmless(world):
         assert ws.recv(2) == "INVALID OPERATION"
         ws.send(json.dumps({"type": "market", "assets_ids": [1, None, UP_TOKEN]}))
         assert [b["asset_id"] for b in receive(ws)[0]] == [UP_TOKEN]
+
+
+def test_a_client_that_stops_reading_is_cut_off(world, monkeypatch):
+    monkeypatch.setattr("mmbot.sim.channels.MAX_BUFFERED", 50_000)
+    request = json.dumps({"type": "market", "assets_ids": [UP_TOKEN]}).encode()
+    with socket.create_connection(("127.0.0.1", world.base + 2)) as deaf:
+        deaf.send(b"GET /ws/market HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
+        assert b"101" in deaf.recv(500)
+        deaf.send(bytes([0x81, 0x80 | len(request)]) + bytes(4) + request)
+        world.wait(lambda x: x.listener.links)
+        for _ in range(20):
+            world.do(lambda x, now: [x.set_level(CID, BUY, 4000 + 100 * (i % 9), 10_000_000 + i * 10_000, now) for i in range(2000)])
+        world.wait(lambda x: not x.listener.links)
 
 
 def test_user_channel_life_of_a_maker_order(world):
