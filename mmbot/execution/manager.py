@@ -125,6 +125,7 @@ class OrderManager:
         self._account_dirty = True
         self._rehearsal_ns = 0
         self._t_wake_ns = 0
+        self._counted = (0, 0, 0, 0)
         self.journal_ok = True
 
     # ---- waking up -------------------------------------------------------------------------------------------------
@@ -151,7 +152,8 @@ class OrderManager:
         reader = self.links.targets
         version = reader.read(slot)
         if version <= 0:
-            self.report.event("seqlock_busy")
+            self._seen_target[slot] = min(version, 0)
+            self.report.event("seqlock_busy", -version)
             return
         t = reader.words.tolist()
         self._seen_target[slot] = version
@@ -750,6 +752,11 @@ class OrderManager:
         """House-keeping once a second: windows that left the table and have no order left are dropped, the journal is looked after."""
         if not self.journal_ok or self.journal.size > COMPACT_BYTES:
             self.compact_journal()
+        pool = self.pool
+        counts = (pool.signed, pool.hits, pool.misses, self.journal.writes)
+        for name, count, before in zip(("signed", "pool_hits", "pool_misses", "journal_writes"), counts, self._counted, strict=True):
+            self.report.event(name, count - before)
+        self._counted = counts
         listed = {w.market_id for w in self.windows if w is not None}
         for market_id in [m for m, w in self.by_market.items() if m not in listed and not w.orders]:
             self.positions.retire(market_id)

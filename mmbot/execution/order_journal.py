@@ -78,7 +78,7 @@ class OrderJournal:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.found, self.damaged = replay(path)
         self.fd = -1
-        self.size = 0
+        self.size = self.writes = 0
         self._dirty = False
         self._closing = threading.Event()
         self._open()
@@ -99,6 +99,7 @@ class OrderJournal:
         except OSError as e:
             raise JournalError(f"order journal {self.path}: {e.strerror}") from e
         self.size += written
+        self.writes += 1
         self._dirty = True
         if written != len(lines):
             raise JournalError(f"order journal {self.path}: only {written} of {len(lines)} bytes written (disk full?)")

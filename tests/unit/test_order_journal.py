@@ -72,7 +72,7 @@ def test_a_full_disk_is_an_error_before_the_post():
     if not os.path.exists(full):
         pytest.skip("no /dev/full here")
     j = OrderJournal.__new__(OrderJournal)
-    j.path, j.size, j._dirty = full, 0, False
+    j.path, j.size, j.writes, j._dirty = full, 0, 0, False
     j.fd = os.open(full, os.O_WRONLY)
     with pytest.raises(JournalError, match="order journal"):
         j.append(line(A))
