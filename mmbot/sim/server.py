@@ -10,6 +10,7 @@ import asyncio
 import errno
 import gc
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -32,36 +33,42 @@ HOUSEKEEPING_TURNS = 250
 COLLECT_TURNS = 7500
 KEEP_WINDOWS_S = 3600          # a window stays listed this long after its end
 LATE_MS = 1000                 # a window that is over for longer is closed here if the tape has not done it
-GONE_S = 60.0                  # a clock nobody has kept for this long is not continued
 BINANCE_PING_S = 20.0
 CLOCK_FILE, LEDGER_FILE = "sim_clock.json", "sim_ledger.jsonl"
 
 
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+def _group() -> str:
+    """Names the group this process was started in: boot, parent process and when that started."""
+    parent = os.getppid()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{boot}:{parent}:{started}"
 
 
 class ClockFile:
-    """Remembers the tape's clock of a run, so that a restarted exchange continues it (and with it the accounts)."""
+    """Remembers the tape's clock of a group, so that its restarted exchange continues it, and with it the accounts.
+
+    A group that is started anew starts the tape anew, because its supervisor is another process.
+    """
 
     def __init__(self, directory: Path, settings: Settings):
         self.path = directory / CLOCK_FILE
         self.identity = {"tape": settings.sim.tape, "rate": settings.sim.speed, "seed": settings.sim.seed,
-                         "start_before_roll_s": settings.sim.start_before_roll_s, "boot_id": _boot_id()}
+                         "start_before_roll_s": settings.sim.start_before_roll_s, "group": _group()}
 
     def resume(self) -> WallClock | None:
-        """The clock of the run that was here, None when there is none to continue: another boot, tape or speed, or left for long."""
+        """The clock of the group, None when there is none to continue: first start, another group, tape or speed."""
         try:
             old = json.loads(self.path.read_text())
-            kept = all(old[k] == v for k, v in self.identity.items()) and 0 <= mono_ns() - old["alive_ns"] < GONE_S * 1e9
+            kept = all(old[k] == v for k, v in self.identity.items())
             return WallClock(int(old["wall0_ns"]), int(old["mono0_ns"]), float(old["rate"])) if kept else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, clock: WallClock) -> None:
-        """Say that the run is alive now."""
+        """Remember the clock."""
         fresh = self.path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(self.identity | clock.as_dict() | {"alive_ns": mono_ns()}))
+        fresh.write_text(json.dumps(self.identity | clock.as_dict()))
         fresh.replace(self.path)
 
 
@@ -88,7 +95,6 @@ class SimServer:
         self.gamma = GammaRest(self.exchange, event_json, self.tape.resolution)
         self.rtds, self.binance = channels.Rtds(), channels.Binance()
         self.failed: asyncio.Future | None = None
-        self._clock_file = ClockFile(directory, settings) if directory is not None else None
         self._servers: list[asyncio.Server] = []
         self._listed: list = []
         self._turns = 0
@@ -96,6 +102,7 @@ class SimServer:
         self.ledger = None
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
+            ClockFile(directory, settings).write(self.clock)
             self.ledger = Ledger(directory / LEDGER_FILE, self.exchange, self.keys, self.clob.wallets, self.clob.funders, continued)
             self.ledger.recover(self.clock.now_ns() // 1_000_000)
             self.hub.ledger = self.clob.ledger = self.ledger
@@ -150,8 +157,6 @@ class SimServer:
         self.binance.push(self.tape.binance(now_ms))
         if self._turns % HOUSEKEEPING_TURNS == 0:
             self._finish_markets(now_ms)
-            if self._clock_file is not None:
-                self._clock_file.write(self.clock)
         if self._turns % COLLECT_TURNS == COLLECT_TURNS - 1 and not gc.isenabled():
             gc.collect()            # request objects form cycles that live longer than a young collection sees
         self._turns += 1
