@@ -27,6 +27,8 @@ TWAP_FROM_S, TWAP_TO_S = 62, 3  # TWAP60(T) averages the prints T-62 .. T-3
 Q_MIN = 0.002
 CENSORED = 0.02                 # a token price below this (or above 1 - this) is a bound, not a price
 LEAD_MS = 300                   # spot moves this long before the token's book does
+PULL_SHORT, PULL_BEYOND = 0.1, 0.002   # per grid step: how fast a censored path goes to its bound, and drifts back to it
+REJOIN_S = 5.0                  # how fast it comes back when the token price says something again
 RESIDUAL_S = 15.0               # how fast the gap between the two windows' derivations closes after a roll
 MISSING_SHARE = 0.02            # of the relayed seconds, never at a window boundary
 
@@ -122,12 +124,29 @@ def derive_x(t_ms: np.ndarray, mid: np.ndarray, start_ms: int, end_ms: int, unti
     x = phi_inv(np.clip(q, Q_MIN, 1 - Q_MIN)) * scale
     kernel = np.exp(-0.5 * (np.arange(-20, 21) / 7.0) ** 2)
     x = np.convolve(np.pad(x, 20, mode="edge"), kernel / kernel.sum(), mode="valid")
-    bound = abs(_NORMAL.inv_cdf(CENSORED)) * scale
-    step = rng.normal(0.0, SIGMA * math.sqrt(GRID_MS / 1000), len(grid))
-    for i in np.flatnonzero((q < CENSORED) | (q > 1 - CENSORED)):
-        walk = (x[i - 1] if i else x[i]) + step[i]
-        x[i] = min(walk, -bound[i]) if q[i] < 0.5 else max(walk, bound[i])
-    return x
+    bound = np.sign(q - 0.5) * abs(_NORMAL.inv_cdf(CENSORED)) * scale
+    censored = ((q < CENSORED) | (q > 1 - CENSORED)).tolist()
+    if not any(censored):
+        return x
+    return _walk_beyond(x.tolist(), bound.tolist(), censored, rng)
+
+
+def _walk_beyond(x: list, bound: list, censored: list, rng) -> np.ndarray:
+    """Replace the censored points by a walk beyond their bound; leave and enter it without a jump."""
+    step = rng.normal(0.0, SIGMA * math.sqrt(GRID_MS / 1000), len(x)).tolist()
+    decay = math.exp(-GRID_MS / 1000 / REJOIN_S)
+    last, carry = x[0], 0.0
+    for i, hidden in enumerate(censored):
+        if not hidden:
+            carry *= decay
+            last = x[i] + carry
+        else:
+            short = (bound[i] - last) * (1 if bound[i] > 0 else -1) > 0
+            pull = PULL_SHORT if short else PULL_BEYOND
+            last += pull * (bound[i] - last) + step[i]
+            carry = last - x[i]
+        x[i] = last
+    return np.array(x)
 
 
 def ripple(n: int, rng) -> np.ndarray:

@@ -46,7 +46,7 @@ class RecordedMarket:
     def __init__(self, condition_id: str, rows: np.ndarray, flow: Flow, offset: int, active_ms: int):
         """``rows`` see `quotes`; the ladder moves from ``active_ms`` on (before it the first row stands still)."""
         self.condition_id = condition_id
-        self.changes = 0
+        self.changes = 0           # levels set so far
         self._rows = rows.tolist()
         self._flow = flow
         self._at = offset % CYCLE

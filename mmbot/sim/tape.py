@@ -67,7 +67,7 @@ class Tape:
         return self._listing[1]
 
     def step(self, exchange, now_ms: int) -> int:
-        """Apply everything due by ``now_ms`` to the exchange; returns the number of level changes made."""
+        """Apply everything due by ``now_ms`` to the exchange; returns how many levels were set."""
         self._now_ms = now_ms
         index = self.index_at(now_ms / 1000)
         changes = 0
@@ -138,10 +138,12 @@ class Tape:
         for i in [i for i in self._open if i < index]:
             window = self._results[i]
             cid = window.spec.condition_id
-            if self._players.pop(i, None) is not None:
+            listed = exchange.market(cid) is not None      # after a very long pause the exchange may have dropped it
+            if self._players.pop(i, None) is not None and listed:
                 exchange.close_market(cid, now_ms)
             if now_ms >= window.resolve_ms:
-                exchange.resolve(cid, window.outcome, now_ms)
+                if listed:
+                    exchange.resolve(cid, window.outcome, now_ms)
                 self._open.remove(i)
 
 

@@ -74,10 +74,10 @@ def start_ms(loaded):
 def test_the_bundled_recording_is_what_the_readme_says():
     data = btc15m.load()
     rows, offset = data["rows"], data["offset"]
-    assert rows.dtype == np.int64 and np.diff(offset).tolist() == [274, 1798, 1697]
-    assert data["start_s"].tolist() == [ROLL_S - 900, ROLL_S, ROLL_S + 900]
+    assert rows.dtype == np.int64 and np.diff(offset).tolist() == [274, 1798, 1697, 2325, 780]
+    assert data["start_s"].tolist() == [ROLL_S + 900 * k for k in range(-1, 4)]
     spans = [((rows[a, 0], rows[b - 1, 0]) - data["start_s"][i] * 1000) // 1000 for i, (a, b) in enumerate(zip(offset[:-1], offset[1:]))]
-    assert [tuple(s.tolist()) for s in spans] == [(436, 883), (7, 621), (-273, 900)]
+    assert [tuple(s.tolist()) for s in spans] == [(436, 883), (7, 621), (-273, 900), (8, 900), (15, 191)]
     assert (rows[:, 1] < rows[:, 3]).all() and (rows[:, [2, 4]] % 10_000 == 0).all()
     assert ((rows[:, 1] > 0) == (rows[:, 2] > 0)).all() and ((rows[:, 3] < 10_000) == (rows[:, 4] > 0)).all()
     assert all(len(t) > 70 for pair in data["tokens"].tolist() for t in pair)
@@ -188,7 +188,7 @@ def test_windows_close_at_the_end_and_resolve_by_exact_comparison():
 def test_tick_turns_fine_with_the_recording_and_never_back():
     settings = Sim()
     source = btc15m.Source(settings)
-    for index in range(-1, 8):
+    for index in range(-1, 10):
         rows = source.build(index).rows
         ticks = rows[:, quotes.TICK]
         assert set(np.diff(ticks).tolist()) <= {0, -90}
@@ -201,12 +201,12 @@ def test_tick_turns_fine_with_the_recording_and_never_back():
         last = rows[-1]
         assert last[quotes.T] > start + 870_000, "the last rows reach the end"
         mid = quotes.mids(rows[-1:])[0]
-        assert mid > 0.95 or mid < 0.05 or source.recording(index) == 1, "the recorded windows end decided"
+        assert mid > 0.95 or mid < 0.05 or source.recording(index) in (1, 4), "the recorded windows end decided"
 
 
 def test_generated_ends_converge_to_the_outcome():
     decided = Counter()
-    for seed in range(6):
+    for seed in range(14):
         source = btc15m.Source(Sim(seed=seed))
         source.build(-1)
         window = source.build(0)
@@ -223,7 +223,7 @@ def test_ids_are_the_recorded_ones_first_and_then_unique_and_not_v2():
     tokens = [t for s in specs for t in (s.token_up, s.token_down)]
     assert len(set(tokens)) == len(tokens) and len({s.condition_id for s in specs}) == len(specs)
     assert all((int(t) >> 40) & (2**64 - 1) for t in tokens), "a V1 id whose bits 40..103 are zero would be taken for a V2 id"
-    assert [s.label for s in specs[:4]] == ["recorded"] * 3 + ["generated"]
+    assert [s.label for s in specs[:6]] == ["recorded"] * 5 + ["generated"]
     for s in specs:
         assert s.start_s % 900 == 0 and s.slug == f"btc-updown-15m-{s.start_s}" and s.market_id == market_id(s.start_s, 900)
         assert len(s.condition_id) == 66 and int(s.condition_id, 16) < 2**256
@@ -289,6 +289,16 @@ def test_a_tape_joined_late_is_the_same_tape():
         prints = [f for now, rtds, _ in frames for f in rtds if now > at + 10_000]
         books.append((specs, tops, prints))
     assert books[0] == books[1]
+
+
+def test_a_market_the_exchange_has_dropped_does_no_harm():
+    loaded = tape.load("btc15m", Sim())
+    recorder = Recorder()
+    begin = start_ms(loaded)
+    play(loaded, recorder, begin, begin + 1_000)
+    recorder.specs.clear()
+    loaded.step(recorder, begin + 5 * 900_000)
+    assert not [c for c in recorder.calls if c[0] in ("close", "resolve")]
 
 
 def test_half_of_the_falls_of_the_best_are_trades_on_both_sides():

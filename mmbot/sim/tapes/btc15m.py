@@ -1,9 +1,9 @@
-"""Tape "btc15m" (bundled): three recorded BTC 15 minute windows of 1 April 2026, replayed window after window without end.
+"""Tape "btc15m" (bundled): five recorded BTC 15 minute windows of 1 April 2026, replayed window after window without end.
 
 Owns: the recorded rows (``btc15m.npz``), the schedule of run-windows, their token ids, the derived spot path and settlement.
 Read by `mmbot.sim.tape`. Run-window 0 is the first window recorded from its start (1775028600), run-window -1 the one before it (its
-last part is recorded). From run-window 2 on the two good recordings alternate, moved by multiples of 900 s, with generated ids, and
-with Up and Down exchanged in every other pair, so that a long run has no drift.
+last part is recorded). After the five in their order (run-windows -1 to 3) the three good recordings repeat, moved by multiples of
+900 s, with generated ids, and with Up and Down exchanged in every other round, so that a long run has no drift.
 
 What is what: best quotes RECORDED where the recording has rows; a BRIDGE (tick walk, thin two-sided book around 0.50) before them;
 quotes around the MODEL price of a random spot path after them, so a window always converges; depth GENERATED; spot, TWAP-60 and
@@ -36,6 +36,8 @@ SPOT_START = 68_000.0      # dollars; the recording has no spot, so the level is
 HISTORY_S = 90             # flat spot before the first window, so that its starting TWAP exists
 QUOTE_GAP_MS = 330.0       # one change of the best per this long, as recorded
 BEFORE_GAP_MS = 1_000.0    # the same before the window starts
+GOOD = (1, 2, 3)           # recordings worth repeating: they cover 614, 900 and 892 of their 900 s
+FIRST_REPEAT = 4           # the first run-window that repeats one
 TAIL_S = 5                 # a recording that ends this long before the window does gets a generated end
 
 
@@ -88,12 +90,12 @@ class Source:
         return self.first_s + index * DURATION_S
 
     def recording(self, index: int) -> int:
-        """Which recorded window run-window ``index`` replays."""
-        return 0 if index < 0 else 1 + index % 2
+        """Which recorded window run-window ``index`` replays: all in their order once, then the good ones round and round."""
+        return index + 1 if index < FIRST_REPEAT else GOOD[(index - FIRST_REPEAT) % len(GOOD)]
 
     def swapped(self, index: int) -> bool:
-        """Whether run-window ``index`` replays its recording with Up and Down exchanged."""
-        return index >= 2 and index // 2 % 2 == 1
+        """Whether run-window ``index`` replays its recording with Up and Down exchanged (first round: yes)."""
+        return index >= FIRST_REPEAT and (index - FIRST_REPEAT) // len(GOOD) % 2 == 0
 
     def build(self, index: int) -> Window:
         """Run-window ``index``; must be called for consecutive indices, because its strike is the end of the one before."""

@@ -10,7 +10,6 @@ run over to the recorded outcome. So a strategy's settlement pnl on this tape ha
 Can go wrong: files missing, truncated or of other columns, pyarrow absent (UserError); minutes without prints (recorded outages).
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -122,4 +121,4 @@ class Source:
         z_spot = np.log(spot / spot[0]) / (SIGMA * np.sqrt(np.maximum(tau, 0.5)))
         weight = np.clip((BLEND_S - tau) / BLEND_S, 0.0, 1.0)
         z = z_twap * (1 - weight) + np.clip(z_spot, -6, 6) * weight
-        return np.array([oracle.phi(v) if math.isfinite(v) else 0.5 for v in z.tolist()])
+        return np.array([oracle.phi(v) for v in z.tolist()])

@@ -1,18 +1,17 @@
-"""Make the bundled ``btc15m.npz`` from the published recording. Run by hand, needs pyarrow; nothing imports it at run time.
+"""Make the bundled ``btc15m.npz`` from the published recording. Run by hand; at run time only FORMAT is read from here.
 
-    python -m mmbot.sim.tapes.convert EVENTS.parquet MARKETS.csv OUT.npz
+    pip download polymarket-backtest==0.1.0 --no-deps && unzip polymarket_backtest-0.1.0-py3-none-any.whl
+    python -m mmbot.sim.tapes.convert polymarket_backtest/data/sample/btc_orderbook.csv OUT.npz
 
-Input: event-driven top of book of both tokens of three BTC 15m windows (PyPI package polymarket-backtest 0.1.0, MIT) and the CSV
-with their token ids. Output: integers only (see `merge`). Each row of the input holds both tokens, but only the token named by
-``source_side`` is fresh, so the two are merged into one book in Up terms from the token with the newer venue stamp.
+Input: event-driven top of book of both tokens of five BTC 15m windows (PyPI package polymarket-backtest 0.1.0, MIT). Output: integers
+only (see `merge`). Each row of the input holds both tokens, but only one of them is fresh, so the two are merged into one book in
+Up terms from the token with the newer venue stamp.
 """
 
 import csv
 import sys
 
 import numpy as np
-
-from mmbot.errors import UserError
 
 FORMAT = 1
 
@@ -38,27 +37,27 @@ def merge(rows: dict) -> np.ndarray:
     return out[fresh]
 
 
-def convert(events: str, markets: str, target: str) -> None:
-    """Read the two source files, merge each window, write ``target``."""
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise UserError("convert needs pyarrow: pip install pyarrow") from None
-    table = pq.read_table(events)
-    columns = {name: np.array(table.column(name).to_pylist()) for name in table.schema.names}
-    starts, tokens, offsets, parts = [], [], [0], []
-    with open(markets, newline="") as file:
+FLOATS = tuple(f"{token}_{side}{size}" for token in ("up", "down") for side in ("bid", "ask") for size in ("", "_size"))
+
+
+def convert(source: str, target: str) -> None:
+    """Read the CSV, merge each window, write ``target``."""
+    windows: dict[int, list[dict]] = {}
+    with open(source, newline="") as file:
         for row in csv.DictReader(file):
-            mask = columns["market_slug"] == row["market_slug"]
-            parts.append(merge({name: values[mask] for name, values in columns.items()}))
-            starts.append(int(row["market_slug"].rsplit("-", 1)[1]))
-            tokens.append([row["up_token_id"], row["down_token_id"]])
-            offsets.append(offsets[-1] + len(parts[-1]))
-    np.savez_compressed(target, format=np.int64(FORMAT), start_s=np.array(starts, np.int64), tokens=np.array(tokens),
+            windows.setdefault(int(row["market_slug"].rsplit("-", 1)[1]), []).append(row)
+    tokens, offsets, parts = [], [0], []
+    for _, rows in sorted(windows.items()):
+        columns = {name: np.array([float(row[name]) for row in rows]) for name in FLOATS}
+        columns |= {name: np.array([int(row[name]) for row in rows]) for name in ("up_book_ts", "down_book_ts")}
+        parts.append(merge(columns))
+        tokens.append([rows[0]["up_token_id"], rows[0]["down_token_id"]])
+        offsets.append(offsets[-1] + len(parts[-1]))
+    np.savez_compressed(target, format=np.int64(FORMAT), start_s=np.array(sorted(windows), np.int64), tokens=np.array(tokens),
                         offset=np.array(offsets, np.int64), rows=np.concatenate(parts))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m mmbot.sim.tapes.convert EVENTS.parquet MARKETS.csv OUT.npz")
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m mmbot.sim.tapes.convert btc_orderbook.csv OUT.npz")
     convert(*sys.argv[1:])
