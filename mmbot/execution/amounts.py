@@ -10,14 +10,14 @@ from shm_layout.records import BUY, SELL
 
 ONE_E4 = 10_000
 LOT_U6 = 10_000                     # sizes, and the dollars of a market buy, have two decimals
-#: tick_e4 -> (unit of the price in 1e-4, unit of the computed amount in 1e-6)
+#: tick_e4 -> unit of a computed amount in 1e-6: an amount has two decimals more than the tick's prices
 TICKS = {
-    1000: (1000, 1000),             # 0.1:    price 1 decimal,  amounts 3
-    100: (100, 100),                # 0.01:   price 2 decimals, amounts 4
-    50: (10, 10),                   # 0.005:  price 3 decimals, amounts 5
-    25: (1, 1),                     # 0.0025: price 4 decimals, amounts 6
-    10: (10, 10),                   # 0.001:  price 3 decimals, amounts 5
-    1: (1, 1),                      # 0.0001: price 4 decimals, amounts 6
+    1000: 1000,                     # 0.1:    price 1 decimal,  amounts 3
+    100: 100,                       # 0.01:   price 2 decimals, amounts 4
+    50: 10,                         # 0.005:  price 3 decimals, amounts 5
+    25: 1,                          # 0.0025: price 4 decimals, amounts 6
+    10: 10,                         # 0.001:  price 3 decimals, amounts 5
+    1: 1,                           # 0.0001: price 4 decimals, amounts 6
 }
 
 
@@ -66,14 +66,13 @@ def order_amounts(side: int, px_e4: int, size_u6: int, tick_e4: int) -> tuple[in
 def market_amounts(side: int, px_e4: int, amount_u6: int, tick_e4: int) -> tuple[int, int]:
     """(maker_u6, taker_u6) of a FAK or FOK order whose worst price is ``px_e4``.
 
-    ``amount_u6``: dollars for a BUY, shares for a SELL, floored to two decimals. The price is floored to the tick's decimals.
-    A BUY's shares are rounded up at four decimals more than the tick allows, then down to what it allows: never so many
-    shares that the implied price falls under the tick asked for. Errors: AmountError.
+    ``amount_u6``: dollars for a BUY, shares for a SELL, floored to two decimals. A BUY's shares are floored to what the tick
+    allows, so the implied price never falls under ``px_e4``. (The venue's clients first round up at four more decimals. That
+    changes nothing: what is cut off is a fraction with a denominator below 10,000.) The price must be on the grid: flooring it,
+    as those clients do, would sell lower than asked. Errors: AmountError.
     """
-    check_tick(tick_e4)
-    price_unit, amount_unit = TICKS[tick_e4]
-    px_e4 -= px_e4 % price_unit
     check_price(px_e4, tick_e4)
+    amount_unit = TICKS[tick_e4]
     lots = amount_u6 // LOT_U6
     if lots <= 0:
         raise AmountError(f"amount {amount_u6 / 1e6:g} is less than one hundredth")
@@ -82,5 +81,4 @@ def market_amounts(side: int, px_e4: int, amount_u6: int, tick_e4: int) -> tuple
     if side != BUY:
         raise AmountError(f"side {side!r} is neither BUY ({BUY}) nor SELL ({SELL})")
     cash_u6 = lots * LOT_U6
-    finer = -(-cash_u6 * ONE_E4 * ONE_E4 // (px_e4 * amount_unit))      # ceil, in 1e-4 of the amount unit
-    return cash_u6, finer // ONE_E4 * amount_unit
+    return cash_u6, cash_u6 * ONE_E4 // (px_e4 * amount_unit) * amount_unit

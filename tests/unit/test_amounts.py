@@ -33,6 +33,13 @@ def test_market_buy_vectors(px_e4, amount_u6, tick_e4, expected):
     assert market_amounts(BUY, px_e4, amount_u6, tick_e4) == expected
 
 
+@pytest.mark.parametrize("tick_e4, px_e4", [(1, 9999), (1, 9998), (1, 7001), (25, 9975), (10, 9990), (50, 9950), (100, 9900), (100, 300)])
+def test_rounding_up_first_as_the_clients_do_changes_nothing(tick_e4, px_e4):
+    """The worst fractions are those of the largest denominators: a whole period of amounts at the highest prices."""
+    for amount_u6 in [*range(10_000, 4_000_000, 10_000), *range(97_000_000, 101_000_000, 10_000)]:
+        assert market_amounts(BUY, px_e4, amount_u6, tick_e4) == unified_market_amounts(BUY, px_e4, amount_u6, tick_e4)
+
+
 @pytest.mark.parametrize("size_u6", [5_100_000, 5_020_000, 8_200_000])
 def test_sizes_that_float_clients_cut_short_are_whole(size_u6):
     assert order_amounts(BUY, 5000, size_u6, 100)[1] == size_u6
@@ -74,8 +81,7 @@ def test_a_market_buy_never_offers_less_than_the_price(tick_e4):
     for _ in range(300):
         px_e4 = rng.randrange(1, 10_000 // tick_e4) * tick_e4
         cash_u6, shares_u6 = market_amounts(BUY, px_e4, rng.randrange(100, 100_000) * 10_000, tick_e4)
-        # rounding up at four more decimals may add one hundred-millionth of the price, as in the official clients
-        assert cash_u6 * 10_000 * 10_000 >= px_e4 * shares_u6 * 9_999
+        assert cash_u6 * 10_000 >= px_e4 * shares_u6
 
 
 @pytest.mark.parametrize("call, text", [
@@ -92,6 +98,7 @@ def test_a_market_buy_never_offers_less_than_the_price(tick_e4):
     (lambda: market_amounts(BUY, 5200, 0, 100), "less than one hundredth"),
     (lambda: market_amounts(BUY, 40, 5_000_000, 100), "outside [0.01, 0.99]"),
     (lambda: market_amounts(BUY, 5230, 5_000_000, 50), "not a multiple"),
+    (lambda: market_amounts(SELL, 5299, 5_000_000, 100), "not a multiple of the tick size 0.01"),
 ])
 def test_refusals_name_the_number_and_the_rule(call, text):
     with pytest.raises(AmountError) as e:

@@ -240,6 +240,20 @@ class TestKeeping:
                     await asyncio.sleep(0.01)
                 assert (await pool.request(REQUEST)).status == 200
                 assert events == ["connect", "lost", "connect"]
+                assert len(pool._idle) == len(pool._open) == len(pool._lost) == 1
+                await pool.close()
+        run(main())
+
+    def test_an_answer_in_time_ends_the_deadline(self):
+        async def main():
+            async with Server() as server:
+                pool = ConnectionPool(server.url, 1, timeout_s=0.15)
+                await pool.start(1, 5)
+                answer = await pool.request(REQUEST)
+                assert pool._idle[0].t_used_ns == answer.t_ack_ns
+                await asyncio.sleep(0.3)
+                assert (await pool.request(REQUEST)).status == 200
+                assert server.connections == 1
                 await pool.close()
         run(main())
 

@@ -97,6 +97,7 @@ class TestBatchJudgement:
         (leg(status="resting"), Outcome.UNKNOWN, ErrorCode.NOT_UNDERSTOOD),
         (leg(errorMsg="something odd"), Outcome.UNKNOWN, ErrorCode.UNKNOWN),
         (leg(makingAmount="many"), Outcome.UNKNOWN, ErrorCode.NOT_UNDERSTOOD),
+        (leg(success=None), Outcome.UNKNOWN, ErrorCode.NOT_UNDERSTOOD),
         ({}, Outcome.UNKNOWN, ErrorCode.NOT_UNDERSTOOD),
     ])
     def test_all_four_fields_decide(self, answer, outcome, code):
@@ -207,6 +208,10 @@ class TestErrors:
     def test_post_only_mode_says_how_long(self):
         body = b'{"error":"post-only mode: only post-only orders and cancels are allowed","code":"post_only_mode","retry_after_seconds":79}'
         assert wire.explain(503, body) == (ErrorCode.POST_ONLY_MODE, "post-only mode: only post-only orders and cancels are allowed", 79.0)
+
+    @pytest.mark.parametrize("status, code", [(401, ErrorCode.UNAUTHORIZED), (425, ErrorCode.RESTARTING), (429, ErrorCode.RATE_LIMITED)])
+    def test_these_statuses_count_more_than_any_text(self, status, code):
+        assert wire.classify(status, "invalid: not enough balance, order crosses the book, duplicated") is code
 
     def test_the_code_counts_more_than_the_text(self):
         assert wire.classify(503, "some other words", "post_only_mode") is ErrorCode.POST_ONLY_MODE
