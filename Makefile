@@ -46,8 +46,9 @@ bench: warm  ## the tables of docs: shared memory, core step, signing, tick to o
 chaos: warm  ## kill -9 each process in turn under load, 20 rounds
 	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
 
-stress: warm  ## the shared-memory protocol under long torture: 1e9 reads, hundreds of kills
-	MMBOT_STRESS=1 $(PY) -m pytest tests/protocol --timeout 3600
+stress: warm  ## long torture: 1e9 reads and 500 kills on shared memory, 10,000 orders against the official clients
+	MMBOT_TORTURE_READS=1e9 MMBOT_TORTURE_KILLS=500 MMBOT_PARITY_ORDERS=10000 \
+		$(PY) -m pytest tests/protocol tests/unit/test_wire_parity.py --timeout 7200
 
 warm: setup  ## compile the kernels once, so that a start takes a second
 	$(MMBOT) warm

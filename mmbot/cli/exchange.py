@@ -35,6 +35,7 @@ def run(cfg: config.Settings, as_json: bool) -> None:
     lock = instance.lock()
     check_ports(alone)
     Space(alone.run.name).wipe()
+    instance.forget_paper()
     instance.save_config()
     log = instance.log_dir / "sim.out"
     with open(log, "wb") as out:

@@ -23,6 +23,7 @@ HOP_TEXT = {
 BARS = " ▁▂▃▄▅▆▇█"
 UP_STYLE, DOWN_STYLE = "cyan", "magenta"
 PIPE_WIDTH = 150
+PROSE = ("gates", "last error")
 NONE = Text("–", style="dim")
 
 
@@ -81,12 +82,12 @@ def sparkline(values: list[float] | tuple, from_zero: bool = True) -> str:
 def table(title: str | None, *columns: tuple, compact: bool = False) -> Table:
     """A table in the house look; ``compact`` is without lines and margins, for the panels of the screen.
 
-    A column is (header, justify) or (header, justify, style).
+    A column is (header, justify) or (header, justify, style). When the room is short, columns named in PROSE fold and all others stay whole.
     """
     t = Table(title=None if compact else title, title_justify="left", title_style="bold", box=None if compact else box.SIMPLE_HEAD,
               header_style="dim", pad_edge=False, border_style="dim", expand=compact, padding=(0, 1, 0, 0) if compact else (0, 1))
     for header, justify, *style in columns:
-        t.add_column(header, justify=justify, style=style[0] if style else None, no_wrap=True)
+        t.add_column(header, justify=justify, style=style[0] if style else None, no_wrap=header not in PROSE)
     return t
 
 
@@ -99,8 +100,15 @@ def processes(rows: tuple[ProcessView, ...], errors: bool = True, compact: bool 
                                                             style="red" if p.heartbeat_age_ms > 1000 else "dim")
         t.add_row(p.name, Text(p.state, style=STATE_STYLE.get(p.state, "")), str(p.pid or "–"), str(p.cpu) if p.cpu >= 0 else "–", beat,
                   f"{p.busy_pct:.0f}%", f"{p.rss_mb:.0f}M", Text(str(p.restarts), style="yellow" if p.restarts else "dim"),
-                  *([(p.last_error or "")[:70]] if errors else []))
+                  *([error_text(p)] if errors else []))
     return t
+
+
+def error_text(p: ProcessView) -> str:
+    """The newest complaint of a process, how long ago, and how often it was made."""
+    if p.last_error is None or p.error_age_s is None:
+        return p.last_error or ""
+    return f"{clock_text(p.error_age_s)} ago" + (f" (×{p.error_count})" if p.error_count > 1 else "") + f"  {p.last_error}"
 
 
 def latency(hops: tuple[Hop, ...], shapes: dict[str, tuple[int, ...]], words: bool = False, compact: bool = False) -> Table:

@@ -72,16 +72,17 @@ def run(cfg: config.Settings, seconds: float | None, as_json: bool) -> None:
             for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(s, signal.SIG_IGN)
             group.down()
-    tally.add(view.picture(), took_s)
+    tally.finish(view.picture())
     if as_json:
         print(json.dumps(tally.document()))
     else:
         console.print(summary(cfg, tally, took_s, console.width >= 110))
 
 
-def _watch(cfg: config.Settings, view: View, tally: Tally, console: Console, begin: int, seconds: float | None) -> None:
+def _watch(cfg: config.Settings, view: View, tally: Tally, console: Console, begin: int, seconds: float | None,
+           since: str = "up") -> None:
     until = f"for {render.clock_text(seconds)}" if seconds else "Ctrl-C stops"
-    screen = Screen(title(cfg), until)
+    screen = Screen(title(cfg), until, since)
     live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal and not console.quiet else None
     next_line_s, end = 0.0, mono_ns() + (seconds or FOREVER_S) * 1e9
     if live:
@@ -139,6 +140,6 @@ def top(cfg: config.Settings, seconds: float | None) -> None:
     """Watch a group that runs already: the live screen, read-only; Ctrl-C leaves the group alone."""
     view, begin = View(cfg), mono_ns()
     try:
-        _watch(cfg, view, Tally(), render.console(), begin, seconds)
+        _watch(cfg, view, Tally(), render.console(), begin, seconds, since="watched")
     except KeyboardInterrupt:
         return

@@ -19,6 +19,7 @@ from shm_layout import records as r
 HISTORY = 60                # points of the PnL line
 FILLS = 3
 HISTORY_EVERY_S = 2.5
+TROUBLE_S = 15.0
 GAUGE_CELLS = 16
 WIDE = 120                  # columns from which panels stand side by side
 
@@ -26,8 +27,8 @@ WIDE = 120                  # columns from which panels stand side by side
 class Screen:
     """Turns pictures into pages; one per terminal."""
 
-    def __init__(self, title: str, until: str):
-        self.title, self.until = title, until
+    def __init__(self, title: str, until: str, since: str = "up"):
+        self.title, self.until, self.since = title, until, since
         self._pnl: deque[float] = deque(maxlen=HISTORY)
         self._next_point_s = 0.0
 
@@ -52,7 +53,7 @@ class Screen:
         line.add_column()
         line.add_column(justify="right")
         when = "" if p.wall_s is None else datetime.fromtimestamp(p.wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC  ")
-        right = Text.assemble((f"{self.title}  ", "dim"), (when, ""), ("up ", "dim"), render.clock_text(elapsed_s), (f"  {self.until}", "dim"))
+        right = Text.assemble((f"{self.title}  ", "dim"), (when, ""), (f"{self.since} ", "dim"), render.clock_text(elapsed_s), (f"  {self.until}", "dim"))
         line.add_row(render.headline(p), right)
         return line
 
@@ -67,12 +68,13 @@ class Screen:
         return boxed("account", beside([facts, result], True, "right") if width >= WIDE else Group(facts, result))
 
     def _trouble(self, p: Picture) -> list[Text]:
-        """The newest complaint of each process that is not well, and of any that has one."""
+        """Processes that are not well, and complaints that are not old."""
         lines = []
         for x in p.processes:
-            if x.state != "RUN" or x.last_error:
-                lines.append(Text.assemble((f" {x.name} ", "bold"), (f"{x.state} ", render.STATE_STYLE.get(x.state, "")), (x.last_error or "", "yellow"),
-                                           overflow="ellipsis", no_wrap=True))
+            fresh = x.last_error is not None and (x.error_age_s is None or x.error_age_s < TROUBLE_S)
+            if x.state != "RUN" or fresh:
+                lines.append(Text.assemble((f" {x.name} ", "bold"), (f"{x.state} ", render.STATE_STYLE.get(x.state, "")),
+                                           (render.error_text(x) if fresh else "", "yellow"), overflow="ellipsis", no_wrap=True))
         return lines[:4]
 
 

@@ -30,7 +30,7 @@ from mmbot.ops.supervisord import AT_REST, Supervisor, SupervisorError, is_faile
 from mmbot.ops.view import View
 from shm_layout.segment import Space
 
-START_S = 20.0          # from supervisord's first answer until every process runs
+START_S = 30.0          # from supervisord's first answer until every process runs
 SUPERVISOR_S = 10.0
 LEFTOVERS_S = 5.0
 STEADY_NS = 300_000_000  # all in RUN for so long counts as started
@@ -123,6 +123,7 @@ class Group:
             space = Space(self.cfg.run.name)
             space.wipe()
             space.create_missing(topology.RINGS, topology.SEQLOCKS, [p.name for p in topology.PROCESSES])
+            self.instance.forget_paper()
             self.instance.save_config()
             self._since = self.instance.log_sizes()
             child = self._spawn_supervisord(lock, die_with_parent)

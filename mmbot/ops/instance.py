@@ -22,6 +22,8 @@ from mmbot.errors import UserError
 
 #: a unix socket's path has at most 107 bytes, and supervisord binds "<path>.<its pid>" first
 SOCKET_PATH_MAX = 107 - len(".4194304")
+#: what a paper run leaves behind; a new start is a new market and a new account (a restart of one process keeps them)
+PAPER_STATE = ("sim_clock.json", "sim_ledger.jsonl", "journal/orders.log")
 SECRETS = tuple(name for name, f in config.Account.model_fields.items() if f.annotation is SecretStr)
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.05
 
@@ -97,6 +99,12 @@ class Instance:
         fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(fd, "w") as f:
             f.write(text)
+
+    def forget_paper(self) -> None:
+        """Remove market and account of an earlier paper run. Live: nothing, the order journal must survive."""
+        if self.cfg.profile == "paper":
+            for name in PAPER_STATE:
+                (self.dir / name).unlink(missing_ok=True)
 
     def environment(self, python: str) -> dict[str, str]:
         """Environment of supervisord and so of every process: the paths, and the account's secrets if the config holds them."""

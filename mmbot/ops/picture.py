@@ -28,6 +28,8 @@ class ProcessView:
     busy_pct: float
     rss_mb: float
     last_error: str | None
+    error_age_s: float | None = None
+    error_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def status_json(picture: Picture) -> dict:
         "processes": [{k: getattr(p, k) for k in ("name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct",
                                                   "rss_mb", "last_error")} for p in picture.processes],
         "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders")} for m in picture.markets],
-        "account": {"cash": a.cash, "exposure": a.exposure, "fills": a.fills, "pnl": a.pnl},
+        "account": {"cash": round(a.cash, 6), "exposure": round(a.exposure, 6), "fills": a.fills, "pnl": round(a.pnl, 6)},
     }
 
 

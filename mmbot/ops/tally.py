@@ -4,7 +4,7 @@ Owns: the totals of `mmbot run` (its summary and its JSON document). Pure: pictu
 Can go wrong: an executor that restarts begins its counters of orders and cancels at zero; the tally adds the parts up.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmbot.ops.picture import Picture, lag_json, latency_json, mark_up
 from shm_layout import records as r
@@ -53,6 +53,17 @@ class Tally:
                 self._window(m)
         self._watch_halts(p, elapsed_s)
         self.last = p
+
+    def finish(self, p: Picture) -> None:
+        """Take the last word from a picture of the stopped group: account, positions and latency, but not its lag or its silence."""
+        if self.last is None:
+            self.last = p
+        for name in RESTARTING:
+            self._last[name] = max(self._last[name], getattr(p.account, name))
+        for m in p.markets:
+            if m.market_id in self.windows:
+                self._window(m)
+        self.last = replace(p, links=self.last.links, processes=self.last.processes)
 
     def _window(self, m) -> None:
         w = self.windows.setdefault(m.market_id, Window(m.slug))

@@ -130,7 +130,8 @@ class View:
             out.append(ProcessView(
                 row.name, state if live else supervised.get(row.name, state), s["pid"], s["epoch"], s["cpu"],
                 None if age_ms is None else round(max(age_ms, 0.0), 1), max(s["epoch"] - 1, 0), s["busy_pct"] if state == "RUN" else 0.0,
-                _rss_mb(s["pid"]) if live else 0.0, f"{errors[0]['code']}: {errors[0]['text']}" if errors else None))
+                _rss_mb(s["pid"]) if live else 0.0, f"{errors[0]['code']}: {errors[0]['text']}" if errors else None,
+                (mono_ns() - errors[0]["last_ns"]) / 1e9 if errors else None, errors[0]["count"] if errors else 0))
         return tuple(out)
 
     # ---- rings and hops

@@ -1,5 +1,6 @@
 """Status, lag and latency from shared memory alone: shapes, inferred states, positions marked to mid, a stopped reader's lag."""
 
+import dataclasses
 import json
 import os
 import uuid
@@ -9,7 +10,7 @@ import pytest
 
 from mmbot import config, topology
 from mmbot.clock import mono_ns
-from mmbot.ops.picture import AccountView, MarketView, Picture, lag_json, latency_json, marked_pnl, slug, status_json, why_not_quoting
+from mmbot.ops.picture import AccountView, Link, MarketView, Picture, QuoteView, lag_json, latency_json, marked_pnl, slug, status_json, why_not_quoting
 from mmbot.ops.tally import Tally
 from mmbot.ops.view import View
 from shm_layout import records as r
@@ -247,7 +248,6 @@ class TestTally:
         assert [h["reason"] for h in t.document()["halts"]] == ["core is DEAD", "guardian: panic, over before it was seen"]
 
     def test_windows_remember_what_was_quoted(self):
-        from mmbot.ops.picture import QuoteView
         t = Tally()
         t.add(picture(markets=(market(quotes=(QuoteView(0, 0, 0.4, 5),)),)), 1.0)
         t.add(picture(markets=(market(shares=(2.0, 0.0), cost=(0.8, 0.0)),)), 2.0)
@@ -255,3 +255,12 @@ class TestTally:
         assert document["windows"] == [{"slug": "btc-updown-15m-900", "quoted_up": True, "quoted_down": False}]
         assert document["positions"][0]["up"] == 2.0
         assert set(document) == {"orders", "cancels", "fills", "rejects", "positions", "pnl", "windows", "halts", "latency", "lag"}
+
+    def test_the_stopped_group_is_no_halt_and_its_lag_does_not_count(self):
+        t = Tally()
+        alive = dataclasses.replace(picture(orders=5, fills=1), links=(Link("user", "executor", 3, 4, 0, 0, 0, 0, 0, 0),))
+        t.add(alive, 1.0)
+        t.finish(dataclasses.replace(picture(False, "core is HALT", orders=6, fills=2), links=(Link("user", "executor", 9, 4, 6, 6, 10**9, 0, 0, 0),)))
+        document = t.document()
+        assert (document["orders"], document["fills"], document["halts"]) == (6, 2, [])
+        assert document["lag"]["links"][0]["lag"] == 0
