@@ -38,7 +38,7 @@ def test_inside_the_closing_average_matches_simulation(tau, known, moneyness):
 
 @pytest.mark.parametrize("ahead, known", [(40, 0.0006), (10, -0.0008), (60, 0.0), (1, 0.0005)])
 def test_before_the_start_opening_and_closing_average_share_a_path(ahead, known):
-    duration = 300
+    duration = 60
     path, dt = closing_averages(ahead + duration, np.random.default_rng(ahead))
     n = int(ahead / dt)
     opening = ((TWAP_S - ahead) * known + ahead * path[:, :n].mean(axis=1)) / TWAP_S
