@@ -475,6 +475,7 @@ WORK = np.dtype([
     ("params", r.PARAMS), ("state", STATE), ("scratch", "<i8", (2,)),
     ("wall0_ns", "<i8"), ("mono0_ns", "<i8"), ("rate", "<f8"), ("budget_ns", "<i8"), ("next_timer_ns", "<i8"), ("pending", "<i8"),
     ("handled", "<i8"), ("markets_version", "<i8"), ("account_version", "<i8"), ("guard_version", "<i8"),
+    ("spare", "<i8", (max(d.itemsize for d in (r.MARKETS, r.ACCOUNT, r.GUARD)) // 8,)),
 ])
 WORK_T = from_dtype(WORK)
 TIMER_NS = 5_000_000        # gates that shut by themselves (age, cut-off) are looked at this often
@@ -491,8 +492,8 @@ def _span(name: str) -> tuple[int, int]:
 
 
 (_MARKET_0, _MARKET_1), (_ORACLE_0, _ORACLE_1), (_SPOT_0, _SPOT_1), (_MARKETS_0, _MARKETS_1), (_ACCOUNT_0, _ACCOUNT_1), \
-    (_GUARD_0, _GUARD_1), (_SCRATCH_0, _SCRATCH_1) = (
-        _span(n) for n in ("market", "oracle", "spot", "markets", "account", "guard", "scratch"))
+    (_GUARD_0, _GUARD_1), (_SCRATCH_0, _SCRATCH_1), (_SPARE_0, _) = (
+        _span(n) for n in ("market", "oracle", "spot", "markets", "account", "guard", "scratch", "spare"))
 _TARGET_0 = _span("state")[0] + STATE.fields["target"][1] // 8
 _TARGET_WORDS = r.TARGET.itemsize // 8
 _ALL_WRITE = SLOT_MASK << WRITE_SHIFT
@@ -538,18 +539,34 @@ def _handle(w, words, src, t_pub_ns, now_ns, targets, decisions, vitals):
     return 1 if bits & SLOT_MASK else 0
 
 
+@kernel(int64(WORDS, VIEW, int64, int64, int64))
+def _renew(words, mem, known, begin, end):
+    """Copy the latest value of a seqlock to ``words[begin:end]`` if its version is not ``known``. Returns the version now there."""
+    if version(mem, 0) == known:
+        return known
+    got = read(mem, 0, words[_SPARE_0:_SPARE_0 + end - begin])
+    if got <= 0:                    # the writer was faster all the time: keep the old value, look again soon
+        return known
+    for i in range(end - begin):
+        words[begin + i] = words[_SPARE_0 + i]
+    return got
+
+
 @kernel(int64(WORK_T, WORDS, VIEW, VIEW, VIEW, int64, WORDS, WORDS, WORDS))
 def _look_around(w, words, markets, account, guard, now_ns, targets, decisions, vitals):
     """Take in the seqlocks that have a new version, and let time pass. Returns 1 if quotes changed."""
     rang = 0
-    if version(guard, 0) != w.guard_version:
-        w.guard_version = read(guard, 0, words[_GUARD_0:_GUARD_1])
+    seen = _renew(words, guard, w.guard_version, _GUARD_0, _GUARD_1)
+    if seen != w.guard_version:
+        w.guard_version = seen
         rang |= _handle(w, words, r.SRC_GUARD, 0, now_ns, targets, decisions, vitals)
-    if version(account, 0) != w.account_version:
-        w.account_version = read(account, 0, words[_ACCOUNT_0:_ACCOUNT_1])
+    seen = _renew(words, account, w.account_version, _ACCOUNT_0, _ACCOUNT_1)
+    if seen != w.account_version:
+        w.account_version = seen
         rang |= _handle(w, words, r.SRC_ACCOUNT, 0, now_ns, targets, decisions, vitals)
-    if version(markets, 0) != w.markets_version:
-        w.markets_version = read(markets, 0, words[_MARKETS_0:_MARKETS_1])
+    seen = _renew(words, markets, w.markets_version, _MARKETS_0, _MARKETS_1)
+    if seen != w.markets_version:
+        w.markets_version = seen
         rang |= _handle(w, words, r.SRC_MARKETS, 0, now_ns, targets, decisions, vitals)
     if now_ns >= w.next_timer_ns:
         w.next_timer_ns = now_ns + TIMER_NS
