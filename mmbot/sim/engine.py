@@ -238,7 +238,6 @@ class Market:
         self.last_px_e4, self.last_side = 0, -1       # of the market, not complemented; px 0: never traded
         self.changed_ms = 0
         self.volume_u6 = 0
-        self.delayed: set[str] = set()
 
     @property
     def bids(self) -> dict[int, list]:
@@ -540,7 +539,6 @@ class Exchange:
         self._open(order)
         if crosses and market.spec.taker_delayed and self.delay_ms:
             order.status = "DELAYED"
-            market.delayed.add(order.id)
             self.listener.on_order(order, "PLACEMENT", "DELAYED", now_ms)
             self._at(now_ms + self.delay_ms, self._release, order)
             return Result(order_id=order.id, status="delayed")
@@ -674,12 +672,8 @@ class Exchange:
 
     def _release(self, order: Order, now_ms: int) -> None:
         """The taker delay of an order is over: judge it again, against the book as it is now."""
-        market = order.market
-        market.delayed.discard(order.id)
         if not order.open:
             return
-        if order.px_e4 % market.tick_e4:
-            return self._kill(order, "INVALID", now_ms)
         order.status = "LIVE"
         crosses = self._crosses(order)
         if order.order_type == "FOK" and not self._fillable(order):

@@ -178,7 +178,6 @@ class ClobRest(Service):
     # ---- public ----
 
     def _public(self) -> None:
-        x = self.exchange
         get = {
             "/ok": lambda r: "OK",
             "/time": lambda r: self.now_ms() // 1000,
@@ -209,7 +208,6 @@ class ClobRest(Service):
         self.routes |= {("GET", p): f for p, f in get.items()} | {("POST", p): f for p, f in post.items()}
         for path in post:
             self.routes["GET", path] = self._use_post
-        self._tokens_known = x.tokens
 
     def _use_post(self, r: Request):
         raise ApiError(400, "Invalid payload")
@@ -217,7 +215,7 @@ class ClobRest(Service):
     def _token(self, token: str) -> tuple[Market, int]:
         if not token.isdigit():
             raise ApiError(400, "Invalid token id")
-        market = self._tokens_known.get(token)
+        market = self.exchange.tokens.get(token)
         if market is None:
             raise ApiError(404, E_NO_BOOK)
         return market, UP if token == market.tokens[UP] else DOWN
