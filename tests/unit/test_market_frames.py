@@ -281,3 +281,70 @@ def test_a_real_recording_agrees_with_the_tops_the_venue_states():
                     agree += bk.top(f.market.book, tokens.index(c["asset_id"])) == (round(float(c["best_bid"]) * 1e4), round(float(c["best_ask"]) * 1e4))
         newest = max(newest, t)
     assert total > 1000 and agree >= 0.999 * total and not f.bad
+
+
+class GeneralFeed(Feed):
+    """The same feed with the compiled fast path taken out."""
+
+    def __init__(self):
+        super().__init__()
+        channel = self.channel
+
+        def general(data, t_recv_ns):
+            channel.frames += 1
+            channel._on_any(data, t_recv_ns)
+        channel.on_frame = general
+
+
+ODD = {"token": ("3" * 76, "9" * 76, ""), "price": ("0.00005", "1", "0", "x", "5e-1", ""), "size": ("1.0000001", "-1", "", "1" * 30),
+       "side": ("HOLD", "buy", ""), "top": (("0", "1"), ("0.5", "2"), ("x", "0.5"), ("", "0.5"))}
+PLAIN = {"token": (UP, DOWN), "price": ("0.5", "0.51", ".52", "0.4999", "0.530", "0.07", "0.93"), "size": ("0", "5", "1.000001", "12.50", "7"),
+         "side": ("BUY", "SELL"), "top": ((), ("0.51", "0.52"), ("0.510", "0.52"))}
+
+
+def random_change(rng):
+    def pick(what):
+        return rng.choice((ODD if rng.random() < 0.03 else PLAIN)[what])
+    entries = []
+    for _ in range(rng.choice((1, 2, 2, 2, 3, 70))):
+        top = pick("top")
+        entries.append((pick("token"), pick("side"), pick("price"), pick("size"), *([top] if top else [])))
+    return {**change(1000 + rng.randrange(50)), "price_changes": [
+        {"asset_id": a, "price": p, "size": s, "side": side, **({"best_bid": top[0][0], "best_ask": top[0][1]} if top else {})}
+        for a, side, p, s, *top in entries]}
+
+
+def test_the_fast_path_and_the_general_one_say_the_same():
+    """Plain, odd, damaged and re-spaced price changes through both: the same records, the same complaints."""
+    fast, general = Feed(), GeneralFeed()
+    rng = random.Random(5)
+    taken = 0
+    for i in range(4000):
+        frame = random_change(rng)
+        raw = json.dumps(frame, separators=rng.choice(((",", ":"), (", ", ": "), (" ,\n", " :\t")))).encode()
+        if rng.random() < 0.3:
+            damaged = bytearray(raw)
+            at = rng.randrange(len(damaged))
+            damaged[at:at + rng.randint(0, 2)] = bytes(rng.choice(b'"{}[],:.0159-eE\\ x\x00\xff') for _ in range(rng.randint(0, 2)))
+            raw = bytes(damaged)
+        before = fast.channel._on_any.__func__
+        calls = []
+        fast.channel._on_any = lambda d, t, c=calls, f=before: (c.append(1), f(fast.channel, d, t))
+        fast.send(raw)
+        general.send(raw)
+        del fast.channel._on_any
+        taken += not calls
+        assert fast.bad == general.bad, raw
+        assert len(fast.records) == len(general.records) and all(a == b for a, b in zip(fast.records[-4:], general.records[-4:])), raw
+        if i % 50 == 0:     # snapshots clear the suspicion, so that both kinds of books are seen
+            dump = [book(UP, 1000, {"0.50": "10"}, {"0.52": "30"}), book(DOWN, 1000, {"0.48": "30"}, {"0.50": "10"})]
+            fast.send(dump)
+            general.send(dump)
+    assert (fast.channel._books == general.channel._books).all()
+    assert 500 < taken < 3500, "both paths were taken"
+
+
+def test_real_shapes_take_the_fast_path(feed):
+    feed.channel._on_any = None
+    feed.send(change(1001, (UP, "BUY", "0.51", "45.5", "0.51", "0.52"), (DOWN, "SELL", "0.49", "45.5", "0.48", "0.49")))
+    assert feed.records[-1]["bid_size_u6"][0] == 45_500_000

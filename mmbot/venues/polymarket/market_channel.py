@@ -16,13 +16,14 @@ import msgspec
 import numpy as np
 
 from mmbot.books import book as bk
+from mmbot.books import price_change as pc
 from mmbot.venues.frames import UNREADABLE, event_name, parts
 from mmbot.venues.numbers import BadValue, PriceTexts, size_u6
 from shm_layout import records as r
 
 KEEPALIVE_NS = 100_000_000      # while frames arrive, a record at least this often: its age is the age of the data
 MAX_FRAME_BYTES = 1 << 20       # a full dump of two tokens is some ten kilobytes
-_CHANGES = 512                  # changes handled per compiled call
+FAST_BYTES = 1 << 16            # a price change longer than this takes the general path
 
 _W = {name: r.MARKET.fields[name][1] // 8 for name in r.MARKET.names}
 _KIND, _TOKEN, _T_EXCH, _T_RECV, _FRAME = _W["kind"], _W["token"], _W["t_exch_ns"], _W["t_recv_ns"], _W["frame"]
@@ -119,10 +120,10 @@ class Market:
 
     __slots__ = ("slot", "market_id", "tokens", "book", "rec", "cells", "published_ns", "asked_ns")
 
-    def __init__(self, slot: int):
+    def __init__(self, slot: int, book: np.ndarray, rec: np.ndarray):
         self.slot, self.market_id, self.tokens = slot, 0, ("", "")
-        self.book = bk.new_book()
-        self.rec = np.zeros(bk.RECORD_WORDS, np.int64)
+        self.book, self.rec = book, rec
+        bk.reset(book, 0)
         self.cells = memoryview(self.rec)
         self.published_ns = self.asked_ns = 0
 
@@ -149,10 +150,15 @@ class MarketChannel:
 
     def __init__(self, publish: Callable[[Market], None], bad_input: Callable[[str, str], None]):
         self._publish, self._bad_input = publish, bad_input
-        self.markets = [Market(slot) for slot in range(r.MARKET_SLOTS)]
+        self._books = np.zeros((r.MARKET_SLOTS, bk.WORDS), np.int64)
+        self._records = np.zeros((r.MARKET_SLOTS, bk.RECORD_WORDS), np.int64)
+        self.markets = [Market(slot, self._books[slot], self._records[slot]) for slot in range(r.MARKET_SLOTS)]
+        self._table = pc.token_table()
+        self._frame = np.zeros(FAST_BYTES, np.uint8)
+        self._frame_cells = memoryview(self._frame)
         self._tokens: dict[str, tuple[Market, int]] = {}
         self._px = PriceTexts()
-        self._changes = np.zeros(_CHANGES * bk.CHANGE_WORDS, np.int64)
+        self._changes = np.zeros(pc.SCRATCH_WORDS, np.int64)
         self._cells = memoryview(self._changes)
         self._level_px, self._level_size = np.zeros(2 * bk.POINTS, np.int64), np.zeros(2 * bk.POINTS, np.int64)
         self._handlers = {PriceChange: self._on_price_change, Book: self._on_book, LastTrade: self._on_trade,
@@ -178,6 +184,8 @@ class MarketChannel:
             return [], []
         gone = [t for t in market.tokens if self._tokens.pop(t, None)]
         market.take(market_id, tokens if market_id else ("", ""), tick_e4)
+        for token, text in enumerate(market.tokens):
+            pc.set_token(self._table, slot, token, text)
         if not market_id:
             return [], gone
         for token, text in enumerate(tokens):
@@ -216,9 +224,22 @@ class MarketChannel:
     def on_frame(self, data, t_recv_ns: int) -> None:
         """One text frame: an object, an array of objects, or an empty array. ``data``: bytes-like, used during the call only."""
         self.frames += 1
-        if len(data) > MAX_FRAME_BYTES:
-            self._unreadable("frame_oversize", f"a market frame of {len(data)} bytes", t_recv_ns)
+        n = len(data)
+        if n <= FAST_BYTES:
+            self._frame_cells[:n] = data
+            hit = pc.on_price_change(self._frame, n, self._table, self._books, self._records, self._changes, t_recv_ns)
+            if hit >= 0:
+                market = self.markets[hit & 15]
+                if hit & 16 or t_recv_ns - market.published_ns >= KEEPALIVE_NS:
+                    self._send(market, r.MK_BOOK, (hit >> 5) - 1, self._cells[pc.T_MS] * 1_000_000, t_recv_ns)
+                return
+        elif n > MAX_FRAME_BYTES:
+            self._unreadable("frame_oversize", f"a market frame of {n} bytes", t_recv_ns)
             return
+        self._on_any(data, t_recv_ns)
+
+    def _on_any(self, data, t_recv_ns: int) -> None:
+        """The general path: every frame that is not a plain price change of one market."""
         try:
             message = _DECODER.decode(data)
         except UNREADABLE as e:
@@ -271,7 +292,7 @@ class MarketChannel:
             if hit is None:
                 self.not_ours += 1
                 continue
-            if hit[0] is not market or n == _CHANGES:
+            if hit[0] is not market or n == pc.MAX_CHANGES:
                 if n:
                     self._apply(market, n, m.timestamp, t_recv_ns)
                 market, n = hit[0], 0
