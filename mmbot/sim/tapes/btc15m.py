@@ -110,10 +110,10 @@ class Source:
         until_ms = end_ms
         if known[-1, quotes.T] < end_ms - TAIL_S * 1000:
             until_ms = int(known[-1, quotes.T] // oracle.GRID_MS + 1) * oracle.GRID_MS
-        spot = self._spot(rows, start_ms, end_ms, until_ms, strike_e18 / oracle.E18, rng)
-        self.path.extend(spot)
+        calm = self._spot(rows, start_ms, end_ms, until_ms, strike_e18 / oracle.E18, rng)
+        self.path.extend(calm * np.exp(oracle.ripple(len(calm), rng)))
         if until_ms < end_ms:
-            rows = quotes.join([rows, self._tail(spot, known[-1], until_ms, start_ms, end_ms, strike_e18 / oracle.E18, rng)], start_ms, rng)
+            rows = quotes.join([rows, self._tail(calm, known[-1], until_ms, start_ms, end_ms, strike_e18 / oracle.E18, rng)], start_ms, rng)
         final_e18 = self.prints.twap_e18(start_s + DURATION_S)
         outcome = UP if oracle.outcome_of(strike_e18, final_e18) == "Up" else DOWN
         return Window(self._spec(index, which), rows, outcome, strike_e18, final_e18, end_ms + int(rng.integers(20_000, 60_000)))
@@ -130,17 +130,17 @@ class Source:
         return np.concatenate([early, late])
 
     def _spot(self, rows, start_ms: int, end_ms: int, until_ms: int, strike: float, rng) -> np.ndarray:
-        """Spot on the grid over the window: derived from the quotes up to ``until_ms``, a walk after it, continuous at the start."""
+        """Spot on the grid over the window, without ripple: derived from the quotes up to ``until_ms``, then a walk; continuous at the start."""
         x = oracle.derive_x(rows[:, quotes.T], quotes.mids(rows), start_ms, end_ms, until_ms, rng)
         n_tail = (end_ms - until_ms) // oracle.GRID_MS
         step = oracle.SIGMA * np.sqrt(oracle.GRID_MS / 1000)
         x = np.concatenate([x, x[-1] + np.cumsum(rng.normal(0.0, step, n_tail))])
         gap = np.log(self.path.last / strike) - x[0]
-        x = x + gap * np.exp(-np.arange(len(x)) * oracle.GRID_MS / 1000 / oracle.RESIDUAL_S) + oracle.ripple(len(x), rng)
+        x = x + gap * np.exp(-np.arange(len(x)) * oracle.GRID_MS / 1000 / oracle.RESIDUAL_S)
         return strike * np.exp(x)
 
     def _tail(self, spot, last: np.ndarray, until_ms: int, start_ms: int, end_ms: int, strike: float, rng) -> np.ndarray:
-        """Generated quotes around the model price from the last recorded row to the end."""
+        """Generated quotes around the model price of ``spot`` from the last recorded row to the end."""
         first = (until_ms - start_ms) // oracle.GRID_MS
         q = oracle.fair_up(spot, strike, DURATION_S)[first:]
         t = quotes.times(until_ms, end_ms, QUOTE_GAP_MS, rng)

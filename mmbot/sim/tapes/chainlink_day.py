@@ -30,7 +30,7 @@ ORIGIN = {
 }
 SIGMA = 9e-5               # ln price per sqrt(s), 60 .. 300 s returns of that day
 QUOTE_GAP_MS, BEFORE_GAP_MS = 330.0, 1_000.0
-TRADE_SHARE = 0.1          # of the falls of the best size: turnover of the order recorded for that day's windows
+TRADE_SHARE = 0.25         # of the falls of the best size: turnover of the order recorded for that day's windows
 BLEND_S = 60.0
 COLUMNS = {
     PRINTS: ("feed_ts_ms", "full_accuracy_value", "server_ts_ms", "recv_ms"),

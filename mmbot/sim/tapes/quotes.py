@@ -10,6 +10,7 @@ import numpy as np
 T, TICK, BID, BID_SIZE, ASK, ASK_SIZE, RECORDED, TRADE = range(8)
 COLUMNS = 8
 TRADE_BID, TRADE_ASK = 1, 2         # bits of TRADE: a fall of that side's best counts as a trade, not as a cancel
+SLACK = 0.6                         # generated quotes follow once the fair value is this many ticks outside them
 TRADE_SHARE = 0.5                   # of the falls of the best size inside a window
 TRADE_SHARE_BEFORE = 0.05           # the same before its start, when little is traded
 
@@ -88,7 +89,7 @@ def bridge(from_ms: int, to_ms: int, gap_ms: float, target_e4: np.ndarray | floa
     out[:, ASK] = np.minimum(out[:, BID] + np.minimum(spread, 2) * 100, 9_900)
     out[:, BID_SIZE] = np.maximum(draw_sizes(len(t), rng, out[:, BID]) * thin // 10_000 * 10_000, 1_000_000)
     out[:, ASK_SIZE] = np.maximum(draw_sizes(len(t), rng, out[:, ASK]) * thin // 10_000 * 10_000, 1_000_000)
-    return hold(out, rng)
+    return settle_sizes(out, rng)
 
 
 def around(t: np.ndarray, q: np.ndarray, tick_e4: int, spread_share: tuple, rng) -> np.ndarray:
@@ -98,14 +99,15 @@ def around(t: np.ndarray, q: np.ndarray, tick_e4: int, spread_share: tuple, rng)
     """
     n = len(t)
     out = table(n)
-    extra = rng.choice(len(spread_share), n, p=np.array(spread_share) / sum(spread_share)).tolist()
-    below = (rng.random(n) < 0.5).tolist()
+    extra = rng.choice(len(spread_share), n, p=np.array(spread_share) / sum(spread_share))
+    drawn_at = np.maximum.accumulate(np.where(rng.random(n) < 0.1, np.arange(n), 0))     # a spread lasts about ten rows
+    extra, below = extra[drawn_at].tolist(), (rng.random(n) < 0.5)[drawn_at].tolist()
     bids, asks, ticks = [], [], []
     base = None
     for i, fair in enumerate((q * 10_000).tolist()):
         if tick_e4 == COARSE_E4 and (fair > FINE_ABOVE_E4 or fair < FINE_BELOW_E4):
             tick_e4, base = FINE_E4, None
-        if base is None or not base - 0.3 * tick_e4 <= fair <= base + 1.3 * tick_e4:
+        if base is None or not base - SLACK * tick_e4 <= fair <= base + (1 + SLACK) * tick_e4:
             base = min(int(fair / tick_e4), 10_000 // tick_e4 - 1) * tick_e4
         wide = extra[i] * tick_e4
         bids.append(max(base - wide * below[i], 0))
@@ -114,15 +116,25 @@ def around(t: np.ndarray, q: np.ndarray, tick_e4: int, spread_share: tuple, rng)
     out[:, T], out[:, TICK], out[:, BID], out[:, ASK] = t, ticks, bids, asks
     out[:, BID_SIZE] = np.where(out[:, BID] > 0, draw_sizes(n, rng, out[:, BID]), 0)
     out[:, ASK_SIZE] = np.where(out[:, ASK] < 10_000, draw_sizes(n, rng, out[:, ASK]), 0)
-    return hold(out, rng)
+    return settle_sizes(out, rng)
 
 
-def hold(rows: np.ndarray, rng) -> np.ndarray:
-    """Half the sizes stay as they were where the price did (in place): most updates touch one side only."""
-    for price, size in ((BID, BID_SIZE), (ASK, ASK_SIZE)):
-        same = np.flatnonzero((rows[1:, price] == rows[:-1, price]) & (rng.random(len(rows) - 1) < 0.5)) + 1
-        for i in same.tolist():
-            rows[i, size] = rows[i - 1, size]
+def settle_sizes(rows: np.ndarray, rng) -> np.ndarray:
+    """Make drawn sizes behave like recorded ones (in place): where the price stays, the size stays (half the rows), changes a little,
+    or (rarely) is drawn anew; a new best starts smaller, and before the price gets worse the level runs low."""
+    n = len(rows)
+    for price, size, worse in ((BID, BID_SIZE, -1), (ASK, ASK_SIZE, 1)):
+        luck, change = rng.random(n).tolist(), np.exp(rng.normal(0.0, 0.1, n)).tolist()
+        px, drawn = rows[:, price].tolist(), rows[:, size].tolist()
+        for i in range(1, n):
+            if px[i] != px[i - 1]:
+                drawn[i] = max(drawn[i] * 3 // 100_000, 100) * 10_000
+            elif luck[i] < 0.95:
+                drawn[i] = drawn[i - 1] if luck[i] < 0.5 else max(int(drawn[i - 1] * change[i]) // 10_000, 100) * 10_000
+        rows[:, size] = drawn
+        low = np.flatnonzero(np.sign(np.diff(rows[:, price])) == worse)
+        few = rng.integers(200, 4_000, len(low)) * 10_000
+        rows[low, size] = np.minimum(rows[low, size], few)
     return rows
 
 
