@@ -103,7 +103,7 @@ class Link(WSListener):
 
     def send(self, data: bytes) -> None:
         """Send a text frame; a reader that has stopped is cut off."""
-        if self._cut:
+        if self._cut or self.transport.underlying_transport.is_closing():
             return
         self.transport.send(TEXT, data)
         self._sent += 1
