@@ -89,7 +89,7 @@ class Links:
 
 
 class OrderManager:
-    """``gateway``: post, cancel, can_post, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns), error(code, text).
+    """``gateway``: post, cancel, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns), error(code, text).
 
     ``mono_ns`` and ``wall_ns`` are clock functions. Call `on_wake` on every doorbell and every few ms; see `recovery` for start and stop.
     """
@@ -266,11 +266,19 @@ class OrderManager:
         fresh, window.fresh = window.fresh, False
         plan = diff(window.desired if live and window.tradable else (), window.orders.values(), limits, now)
         window.next_ns = plan.again_ns
-        if plan.urgent:     # too dear bids leave first; without their cancels no replacement is sent either
-            if self.cancel(window, plan.cancels, now) and plan.posts:
+        cancels = plan.cancels
+        if plan.urgent:
+            if self.cancel(window, cancels, now) and plan.posts:
                 self._post(window, plan.posts, fresh, now)
-        elif plan.posts and self._post(window, plan.posts, fresh, now) and plan.cancels:
-            self.cancel(window, plan.cancels, now)
+        elif not cancels:
+            if plan.posts:
+                self._post(window, plan.posts, fresh, now)
+        elif self.gateway.can_cancel and self._post(window, plan.posts, fresh, now):
+            self.cancel(window, cancels, now)
+        elif plan.n_safe:       # without its post a replacement is still a bid that must go
+            self.cancel(window, cancels[:plan.n_safe], now)
+        else:
+            window.next_ns = min(window.next_ns, now + RETRY_NS)
         if plan.deferred:
             self.report.event("throttled", plan.deferred)
         if plan.invalid:

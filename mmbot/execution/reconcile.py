@@ -89,18 +89,21 @@ class Limits:
 
 
 class Plan:
-    """cancels: Orders to cancel. posts: desired quotes to post. urgent: some cancel is a move toward safety, so cancels go first.
+    """cancels: Orders to cancel, the first ``n_safe`` of them moves toward safety, the others only together with the posts.
+    posts: desired quotes to post. urgent: some of the safe ones has no replacement here, so cancels go first; otherwise posts may (a
+    replacement that is a write call earlier stands earlier in the queue, and old and new order are both counted anyway).
 
     deferred: changes wanted but not made now. again_ns: when a deferred one is due by time alone (NEVER_NS: an answer will bring it).
     invalid: quotes left out. mint: posts held back because they could match our own bid on the other token.
     """
 
-    __slots__ = ("cancels", "posts", "urgent", "deferred", "again_ns", "invalid", "mint")
+    __slots__ = ("cancels", "n_safe", "posts", "urgent", "deferred", "again_ns", "invalid", "mint")
 
     def __init__(self):
         self.cancels = []
         self.posts = []
         self.urgent = False
+        self.n_safe = 0
         self.deferred = self.invalid = self.mint = 0
         self.again_ns = NEVER_NS
 
@@ -134,7 +137,11 @@ def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
             live[o.key] = o
     room = limits.cash_u6 * ONE_E4 - reserved
     improve = _toward_safety(plan, live, want, limits, now_ns)
-    _posts(plan, want, live, improve, busy, top, room, limits, now_ns)
+    plan.n_safe = len(plan.cancels)
+    _posts(plan, want, improve, busy, top, room, limits, now_ns)
+    if plan.n_safe and not plan.urgent:
+        replaced = {q[0] * LEVELS + q[1] for q in plan.posts}
+        plan.urgent = not all(o.key in replaced for o in plan.cancels)
     return plan
 
 
@@ -150,7 +157,6 @@ def _toward_safety(plan: Plan, live: dict, want: dict, limits: Limits, now_ns: i
         move = q[3] - o.px_e4 if o.side == BUY else o.px_e4 - q[3]
         if move < 0:
             plan.cancels.append(o)
-            plan.urgent = True
             continue
         size = q[4]
         resize = o.size_u6 - (o.matched_u6 if o.matched_u6 > o.booked_u6 else o.booked_u6) - size
@@ -168,7 +174,7 @@ def _toward_safety(plan: Plan, live: dict, want: dict, limits: Limits, now_ns: i
     return improve
 
 
-def _posts(plan: Plan, want: dict, live: dict, improve: dict, busy: int, top: list, room: int, limits: Limits, now_ns: int) -> None:
+def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: int, limits: Limits, now_ns: int) -> None:
     """Posts what may be posted now; an order in ``improve`` is cancelled only together with its replacement."""
     orders = limits.orders
     cancels = limits.cancels - len(plan.cancels)

@@ -107,13 +107,13 @@ class Later:
 
 
 class VenueDouble:
-    """Gateway and reads in one. ``auto``: answer at once. ``orders``: id -> dict(status, px, size, matched, token, side)."""
+    """Gateway and reads in one. ``auto``: answer at once. ``busy``: kinds of request that find no connection. ``orders``: id -> dict(status, px, size, matched, token, side)."""
 
     def __init__(self, world):
         self.world = world
         self.orders, self.trades_, self.waiting, self.log = {}, [], [], []
         self.auto, self.connected, self.broken_reads = True, True, False
-        self.reject, self.lose = [], None
+        self.reject, self.busy = [], set()
         self.cash_u6, self.t_send_ns = 1_000_000_000, 0
         self.signer = OrderSigner(KEY)
         self.requests = Requests("http://127.0.0.1:1", L2Auth(KEY))
@@ -121,7 +121,11 @@ class VenueDouble:
     # gateway
     @property
     def can_post(self):
-        return self.connected
+        return self.connected and "post" not in self.busy
+
+    @property
+    def can_cancel(self):
+        return self.connected and "cancel" not in self.busy
 
     def post(self, bodies, timestamp_s):
         return self._request("post", [self._take(b) for b in bodies])
@@ -142,7 +146,7 @@ class VenueDouble:
                                          px=int(o["makerAmount"]) * 10_000 // int(o["takerAmount"]))
 
     def _request(self, kind, what):
-        if not self.connected:
+        if not self.connected or kind in self.busy:
             raise NotSent("no free connection")
         self.t_send_ns = self.world.now
         self.log.append((kind, what))

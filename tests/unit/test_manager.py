@@ -6,7 +6,7 @@ import random
 import pytest
 from order_world import MARKET, SLOT, START_S, World
 
-from mmbot.execution.http1 import HttpAnswer, NotSent
+from mmbot.execution.http1 import HttpAnswer
 from mmbot.execution.order_journal import JournalError, OrderJournal, replay
 from mmbot.execution.reconcile import CANCELING, LIVE, PENDING
 from shm_layout import records as r
@@ -72,7 +72,7 @@ class TestSending:
         w.venue.auto = False
         w.tick(300, wake=False)
         w.target((0, 0, 4900, 20))
-        assert [k for k, _ in w.venue.log[-2:]] == ["cancel", "post"]
+        assert [k for k, _ in w.venue.log[-2:]] == ["post", "cancel"]
         assert sorted(o.state for o in w.keys()[0, 0]) == [PENDING, CANCELING]
         assert w.position()["open_up_u6"] == 2 * TWENTY, "both count while the cancel is not confirmed"
         w.target((0, 0, 4800, 20))
@@ -91,15 +91,26 @@ class TestSending:
         w.tick(2)
         assert [k for k, _ in w.venue.log[-2:]] == ["post", "cancel"] and w.agrees()
 
+    def test_a_bid_that_only_leaves_is_cancelled_before_others_are_posted(self, w):
+        w.target((0, 0, 5000, 20))
+        w.target((1, 0, 4900, 20))
+        assert [k for k, _ in w.venue.log[-2:]] == ["cancel", "post"] and w.agrees()
+
+    def test_a_too_dear_bid_leaves_even_when_its_replacement_cannot_be_sent(self, w):
+        w.target((0, 0, 5000, 20))
+        w.venue.busy = {"post"}
+        w.target((0, 0, 4900, 20))
+        assert not w.venue.live()
+        w.venue.busy = set()
+        w.tick(2)
+        assert [o["px"] for o in w.venue.live().values()] == [4900]
+
     def test_without_a_connection_for_the_cancel_no_second_order_is_sent(self, w):
         w.target((0, 0, 5000, 20))
-
-        def no(_ids, _ts):
-            raise NotSent("busy")
-        w.venue.cancel = no
+        w.venue.busy = {"cancel"}
         w.target((0, 0, 4900, 20))
         assert len(sent(w, "post")) == 1 and len(w.keys()[0, 0]) == 1
-        del w.venue.cancel
+        w.venue.busy = set()
         w.tick(2)
         assert w.agrees() and [o["px"] for o in w.venue.live().values()] == [4900]
 

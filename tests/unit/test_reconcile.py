@@ -47,13 +47,13 @@ def test_a_too_aggressive_bid_is_cancelled_and_replaced_at_once():
     lim.last_ns = [NOW] * KEYS
     o = order(px=5100)
     plan = diff([quote(px=5000)], [o], lim, NOW)
-    assert plan.cancels == [o] and plan.posts == [quote(px=5000)] and plan.urgent
+    assert plan.cancels == [o] and plan.posts == [quote(px=5000)] and plan.n_safe == 1 and not plan.urgent
 
 
 def test_a_too_aggressive_bid_is_cancelled_even_when_its_replacement_must_wait():
     o = order(px=5100)
     plan = diff([quote(px=5000)], [o], Limits(orders=0), NOW)
-    assert plan.cancels == [o] and not plan.posts and plan.deferred == 1
+    assert plan.cancels == [o] and not plan.posts and plan.deferred == 1 and plan.urgent
 
 
 def test_a_better_price_waits_for_the_interval_and_then_goes():
@@ -189,6 +189,9 @@ def test_properties_of_every_plan(desired, orders, n_orders, n_cancels, ages):
                 assert all(q[3] + px < ONE_E4 for px in others)
     reserved = sum(o.px_e4 * o.size_u6 for o in orders) + sum(q[3] * q[4] for q in plan.posts)
     assert not plan.posts or reserved <= 200_000_000 * ONE_E4
+    posted = {q[0] * LEVELS + q[1] for q in plan.posts}
+    assert plan.urgent or all(o.key in posted for o in plan.cancels)
+    assert all(o.key in posted for o in plan.cancels[plan.n_safe:])
     churn = [o for o in plan.cancels if want.get(o.key) and want[o.key][3] >= o.px_e4 and sum(x.key == o.key for x in orders) == 1]
     assert len(churn) <= max(n_cancels, 0) and all(any(q[0] * LEVELS + q[1] == o.key for q in plan.posts) for o in churn)
 
