@@ -131,7 +131,7 @@ def test_servers_bind_to_loopback():
 
 def test_no_machine_paths_or_unfinished_marks():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    marks = ("/work/", "/root/", "TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error")
+    marks = ("/wor" + "k/", "/roo" + "t/", "TO" + "DO", "FIX" + "ME", "XX" + "X", "NotImplemented" + "Error")
     bad = []
     for name in files:
         if name.endswith((".py", ".md", ".toml", ".conf", "Makefile", "run")) and (ROOT / name).exists():
