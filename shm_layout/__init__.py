@@ -26,7 +26,7 @@ _SOURCES = ("shm_layout/*.py", "mmbot/books/*.py", "mmbot/signals/*.py", "mmbot/
 
 
 def sources_hash(root: Path) -> str:
-    """First 8 hex digits of the hash of every source that is compiled, under ``root`` (the directory that holds the packages)."""
+    """First 8 hex digits of the hash of every compiled source under ``root``, the directory that holds the packages."""
     h = hashlib.sha256()
     for pattern in _SOURCES:
         for path in sorted(root.glob(pattern)):

@@ -71,7 +71,7 @@ def _fence(order: str, doc: str):
     return intrinsic(fence)
 
 
-load_acquire = _load("acquire", "load_acquire(words, i): what its writer stored before the matching release is visible after it.")
+load_acquire = _load("acquire", "load_acquire(words, i): what was stored before the release it reads from is visible after it.")
 load_relaxed = _load("monotonic", "load_relaxed(words, i): one whole word, no order with other words.")
 store_release = _store("release", "store_release(words, i, v): everything stored before is visible to who acquires v.")
 store_relaxed = _store("monotonic", "store_relaxed(words, i, v): one whole word, no order with other words.")
@@ -92,7 +92,7 @@ def pause(typing_context):
 def kernel(signature):
     """njit with one signature, compiled when imported or loaded from the cache.
 
-    Reference counting is off: these functions create no objects, and without it a poll costs 6 ns instead of 50.
+    Reference counting is off, so such a function cannot create arrays; without it a poll costs 6 ns instead of 50.
     """
     return njit(signature, cache=True, _nrt=False)
 

@@ -20,8 +20,8 @@ Who pairs with whom (C11):
   - writer `store_release(HEAD)` with reader `load_acquire(HEAD)`: where to resume. The in-progress stamp is relaxed, so a lapped
     reader may see it before the head that was stored earlier; hence it resumes at max(head, stamp seen): both are published.
 
-Death of the writer: before the stamp says seq nothing has happened and readers wait; once it does the record is out, even if HEAD
-does not say so yet. `recover` looks past HEAD, so that no number is ever given to two records.
+Death of the writer: before the stamp says seq nothing has happened and readers wait; once it does the record is out, even if
+HEAD does not say so yet. `recover` looks past HEAD, so that no number is ever given to two records.
 
 The protocol is checked schedule by schedule in tests/protocol/test_ring_model.py, which repeats `publish`, `_take` and `recover`
 step by step: change them together.

@@ -6,8 +6,8 @@ segment; the creator writes the header once. Layout of the header: `header`.
     /dev/shm/mmbot.<run name>.<first 8 digits of the layout hash>.<segment>        for example mmbot.paper.b4783fa3.md.market
 
   create   a private temporary file is allocated to its full size (so a full /dev/shm is an error here and not a SIGBUS later),
-           formatted, its READY word stored last, and then linked to its name: nobody ever sees half a segment. Of two creators one
-           wins and the other finds it made.
+           formatted, its READY word stored last, and then linked to its name: nobody ever sees half a segment. Of two creators
+           one wins and the other finds it made.
   attach   checks every header word and says which one is off. The mapping is PROT_READ: a stray write is a numpy error, an
            error while compiling, or a SIGSEGV of the offender, never a change of somebody else's memory.
   own      flock(LOCK_EX) on the segment, held until the process dies (the kernel drops it even after SIGKILL); recover; then
@@ -236,8 +236,8 @@ class Space:
             if e.errno != errno.ENOSPC:
                 raise
             fs = os.statvfs(DIRECTORY)
-            raise SegmentError(f"{self.path(name)}: needs {form.size} bytes and {DIRECTORY} has {fs.f_bavail * fs.f_frsize} free; "
-                               f"remove what is not needed (`{WIPE}`) or enlarge it") from None
+            raise SegmentError(f"{self.path(name)}: needs {form.size} bytes and {DIRECTORY} has {fs.f_bavail * fs.f_frsize} "
+                               f"free; remove what is not needed (`{WIPE}`) or enlarge it") from None
         finally:
             shm.close_fd()
             (DIRECTORY / temporary).unlink(missing_ok=True)
@@ -304,7 +304,8 @@ class Space:
         said = h.words_text(mem[h.W_NAME:h.W_NAME + h.NAME_WORDS])
         kind, record_bytes, count, stride, size = mem[h.W_KIND:h.W_SIZE + 1].tolist()
         layout = mem[h.W_LAYOUT:h.W_LAYOUT + h.LAYOUT_WORDS].tobytes().hex()
-        want = form or Form(kind, records._REGISTRY.get(said, words_dtype(max(record_bytes, 8) // 8)), count, stride, size, said)
+        unknown = words_dtype(min(max(record_bytes // 8, 1), mem.size))
+        want = form or Form(kind, records._REGISTRY.get(said, unknown), count, stride, size, said)
         problems = (
             (load_word(mem, h.W_READY) != 1, "was never finished (ready word is not 1)"),
             (mem[h.W_MAGIC] != h.MAGIC, f"is not an mmbot segment (magic {int(mem[h.W_MAGIC]):#x})"),
@@ -314,7 +315,8 @@ class Space:
             (size != mem.size * 8, f"is truncated or grown: {mem.size * 8} bytes, its header says {size}"),
             (kind != want.kind, f"is a {h.KINDS.get(kind)}, this build wants a {h.KINDS.get(want.kind)}"),
             (said != want.name, f"holds records {said!r}, this build wants {want.name!r}"),
-            (record_bytes != want.record.itemsize, f"has records of {record_bytes} bytes, this build has {want.record.itemsize}"),
+            (record_bytes != want.record.itemsize,
+             f"has records of {record_bytes} bytes, this build has {want.record.itemsize}"),
             (count != want.count, f"has {count} slots or entries, this build wants {want.count}"),
             (stride != want.stride, f"has a stride of {stride} bytes, this build wants {want.stride}"),
             (count < 1 or stride < record_bytes or h.DATA * 8 + count * stride != size,

@@ -223,7 +223,8 @@ class VitalsWriter:
     def error(self, code: str, text: str, now_ns: int) -> None:
         """Keep an error where a crash cannot take it: one slot per ``code``, with count, first and last time and the last text.
 
-        With ERRORS_MAX codes known, the one seen longest ago makes room. code: up to 32, text: up to 120 utf-8 bytes, cut beyond.
+        With ERRORS_MAX codes known, the one seen longest ago makes room. code: up to 32, text: up to 120 utf-8 bytes, cut
+        beyond.
         """
         code = h.words_text(h.text_words(code, _CODE_WORDS))
         slots = self._errors

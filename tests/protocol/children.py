@@ -73,7 +73,7 @@ def space(name: str, **specs):
         s.wipe()
 
 
-# -- records that prove themselves: word 0 = number, word 1 = epoch of the writer, the others follow from both ------------------
+# -- records that prove themselves: word 0 = number, word 1 = epoch of the writer, the others follow from both ------
 
 
 @kernel(void(WORDS, int64, int64))
@@ -131,7 +131,7 @@ def read_many(mem, words, tries, counts):
             counts[3] += version == seqlock.BUSY
 
 
-# -- roles -----------------------------------------------------------------------------------------------------------------------
+# -- roles -------------------------------------------------------------------------------------------------------------
 
 
 def write_both(run: str, cpu: str) -> None:

@@ -1,8 +1,8 @@
 """The ring's own source under the memory model: every schedule, every reordering C11 allows, the writer killed at every store.
 
-A writer incarnation publishes, is killed before its k-th store (every k), its successor recovers and publishes on. A reader that starts
-anywhere in the past polls through `poll_link`. Nothing torn may be accepted, no number may mean two records, nobody may stall.
-Each mutant breaks one line of the protocol and must be caught.
+A writer incarnation publishes, is killed before its k-th store (every k), its successor recovers and publishes on. A reader
+that starts in the past polls through `poll_link`. Nothing torn may be accepted, no number may mean two records, nobody may
+stall. Each mutant breaks one line of the protocol and must be caught.
 """
 
 import itertools
@@ -113,8 +113,8 @@ MUTANTS = {
                                            "return _POLLING, load_acquire(mem, W_HEAD)")],
 }
 #: mutants that need a reordering: sequential consistency cannot tell them from the protocol
-REORDERINGS = {"no release fence", "release fence before the stamp", "release store of the stamp instead of a fence", "no acquire fence",
-               "number stored relaxed", "number loaded relaxed", "a lapped reader trusts head alone"}
+REORDERINGS = {"no release fence", "release fence before the stamp", "release store of the stamp instead of a fence",
+               "no acquire fence", "number stored relaxed", "number loaded relaxed", "a lapped reader trusts head alone"}
 
 
 def test_every_execution_is_sound():

@@ -1,4 +1,4 @@
-"""The seqlock's own source under the memory model: every schedule, every reordering C11 allows, the writer killed at every store.
+"""The seqlock's own source under the memory model: every schedule, every reordering C11 allows, a kill at every store.
 
 Nothing torn may be accepted, versions never go back, a version never means two values, and after the writer's death a reader
 still gets the last complete value at the first try. Each mutant must be caught; the classic odd/even seqlock is one of them: it
@@ -96,23 +96,26 @@ class Case:
 FILL = """    for i in range(payload.size):
         store_relaxed(mem, cell + i, load_relaxed(payload, i))
 """
+DONE = "    store_release(mem, base, version)\n"
 MUTANTS = {
-    "version before the data": [(FILL + "    store_release(mem, base, version)\n", "    store_release(mem, base, version)\n" + FILL)],
+    "version before the data": [(FILL + DONE, DONE + FILL)],
     "no release fence": [("    fence_release()\n", "")],
     "release fence after the data": [("    fence_release()\n" + FILL, FILL + "    fence_release()\n")],
     "no acquire fence": [("        fence_acquire()\n", "")],
     "no second look": [("        if load_relaxed(mem, base) == version:\n", "        if True:\n")],
-    "version stored relaxed": [("    store_release(mem, base, version)\n", "    store_relaxed(mem, base, version)\n")],
+    "version stored relaxed": [(DONE, "    store_relaxed(mem, base, version)\n")],
     "version loaded relaxed": [("        version = load_acquire(mem, base)\n", "        version = load_relaxed(mem, base)\n")],
-    "one cell only": [("    cell = base + LINE_WORDS + (version & 1) * ((payload.size", "    cell = base + LINE_WORDS + 0 * ((payload.size"),
+    "one cell only": [("    cell = base + LINE_WORDS + (version & 1) * ((payload.size",
+                       "    cell = base + LINE_WORDS + 0 * ((payload.size"),
                       ("        cell = base + LINE_WORDS + (version & 1) * size\n", "        cell = base + LINE_WORDS\n")],
     "writes the cell that is being read": [("load_relaxed(mem, base) + 1\n    cell = base + LINE_WORDS + (version & 1)",
                                             "load_relaxed(mem, base) + 1\n    cell = base + LINE_WORDS + (version + 1 & 1)"),
                                            ("        cell = base + LINE_WORDS + (version & 1) * size\n",
                                             "        cell = base + LINE_WORDS + (version + 1 & 1) * size\n"),
-                                           (FILL, "    store_release(mem, base, version)\n" + FILL)],
+                                           (FILL, DONE + FILL)],
 }
-REORDERINGS = {"no release fence", "release fence after the data", "no acquire fence", "version stored relaxed", "version loaded relaxed"}
+REORDERINGS = {"no release fence", "release fence after the data", "no acquire fence", "version stored relaxed",
+               "version loaded relaxed"}
 
 CLASSIC = [
     ("    version = load_relaxed(mem, base) + 1\n", "    version = load_relaxed(mem, base) // 2 * 2 + 2\n"),

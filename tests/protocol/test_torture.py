@@ -1,6 +1,7 @@
 """Real processes on real memory: torn reads counted, and writers killed with SIGKILL at random instants.
 
-Short here; `MMBOT_TORTURE_READS=1e9` and `MMBOT_TORTURE_KILLS=1000` make it long (`make stress`).
+Short here; MMBOT_STRESS=1 (`make stress`) makes it 1e9 reads and 500 kills; MMBOT_TORTURE_READS and MMBOT_TORTURE_KILLS set
+either.
 """
 
 import os
@@ -17,8 +18,9 @@ from shm_layout import ring, seqlock
 from shm_layout.atomics import load_word, store_word
 from shm_layout.segment import alive, verify
 
-READS = int(float(os.environ.get("MMBOT_TORTURE_READS", "3e6")))
-KILLS = int(float(os.environ.get("MMBOT_TORTURE_KILLS", "20")))
+STRESS = bool(os.environ.get("MMBOT_STRESS"))
+READS = int(float(os.environ.get("MMBOT_TORTURE_READS", "1e9" if STRESS else "3e6")))
+KILLS = int(float(os.environ.get("MMBOT_TORTURE_KILLS", "500" if STRESS else "20")))
 DEADLINE_S = max(6.0, READS / 1e6)
 
 pytestmark = [pytest.mark.skipif(len(cpus()) < 2, reason="needs two CPUs"), pytest.mark.timeout(60 + 2 * DEADLINE_S + KILLS)]
