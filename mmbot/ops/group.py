@@ -30,10 +30,10 @@ from mmbot.ops.supervisord import AT_REST, Supervisor, SupervisorError, is_faile
 from mmbot.ops.view import View
 from shm_layout.segment import Space
 
-START_S = 30.0          # from supervisord's first answer until every process runs
+START_S = 60.0          # from supervisord's first answer until every process runs
 SUPERVISOR_S = 10.0
 LEFTOVERS_S = 5.0
-STEADY_NS = 300_000_000  # all in RUN for so long counts as started
+STEADY_NS = 1_000_000_000  # all in RUN for so long counts as started
 STOP_S = 15.0           # more than the longest stopwaitsecs of supervisor.conf
 POLL_S = 0.05
 TAIL_LINES = 6

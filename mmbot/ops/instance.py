@@ -114,7 +114,7 @@ class Instance:
                 env[f"MMBOT_ACCOUNT__{key.upper()}"] = text
         autostart = "true" if self.cfg.profile == "paper" else "false"
         return env | {"MMBOT_CONFIG": str(self.config_path), "MMBOT_RUN_DIR": str(self.dir), "MMBOT_PYTHON": python,
-                      "MMBOT_AUTOSTART_SIM": autostart}
+                      "MMBOT_AUTOSTART_SIM": autostart, "PYTHONSAFEPATH": "1"}    # no module is taken from the working directory
 
 
 def write_pid(fd: int, pid: int) -> None:

@@ -13,7 +13,7 @@ from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnect
 
 from mmbot.errors import UserError
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 5.0
 #: states from which supervisord will not send a process anywhere by itself
 AT_REST = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
