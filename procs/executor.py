@@ -23,7 +23,6 @@ from mmbot.execution.wire import Requests
 
 RESOLVE_S, WATCH_S, WANT_S, TEND_S = 0.02, 0.02, 0.1, 1.0
 REREAD_S = 0.25             # least time between two comparisons that something asked for
-CONNECT_S = 20.0
 
 
 class Report:
@@ -82,6 +81,32 @@ async def _compare(manager: OrderManager, recovery: Recovery, every_s: float) ->
                 await asyncio.sleep(REREAD_S)
 
 
+async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
+    """Start up, then do the slow work for ever."""
+    await recovery.start()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_resolve(manager, recovery))
+        tasks.create_task(_compare(manager, recovery, every_s))
+        tasks.create_task(_every(WANT_S, manager.want_signed))
+        tasks.create_task(_every(TEND_S, manager.tend))
+
+
+def _crash_watch() -> asyncio.Future:
+    """A future that gets the first exception of a callback (a wake, an answer): after it our books cannot be trusted, so we start anew."""
+    loop = asyncio.get_running_loop()
+    crashed = loop.create_future()
+
+    def handler(running_loop, context) -> None:
+        error = context.get("exception")
+        if error is None or isinstance(error, OSError):
+            running_loop.default_exception_handler(context)
+        elif not crashed.done():
+            crashed.set_exception(error)
+
+    loop.set_exception_handler(handler)
+    return crashed
+
+
 async def main(actor: Actor) -> None:
     """Start up, serve the doorbell, stop in order."""
     cfg, who = actor.cfg, credentials(actor.cfg)
@@ -90,23 +115,21 @@ async def main(actor: Actor) -> None:
     actor.on_bell = manager.on_wake
     async with RestClient.of(cfg.venue, actor.clock.now_s, who, cfg.execution.request_timeout_s) as reads:
         recovery = Recovery(manager, reads, who.api_key, who.funder)
-        await gateway.start(CONNECT_S)
-        starting = asyncio.create_task(recovery.start())
-        stopped = asyncio.create_task(actor.stopped.wait())
-        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
-        tasks = [asyncio.create_task(t) for t in (
-            _resolve(manager, recovery), _compare(manager, recovery, cfg.execution.reconcile_s),
-            _every(WANT_S, manager.want_signed), _every(TEND_S, manager.tend))] if not actor.stopping else []
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in [starting, *tasks]:
-            task.cancel()
-        results = await asyncio.gather(starting, *tasks, return_exceptions=True)
-        await recovery.stop()
+        await gateway.start()
+        ends = [asyncio.create_task(actor.stopped.wait()), asyncio.create_task(_serve(manager, recovery, cfg.execution.reconcile_s)),
+                _crash_watch()]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         actor.on_bell = None
-        manager.journal.close()
-        await gateway.close()
+        for end in ends:
+            end.cancel()
+        results = await asyncio.gather(*ends, return_exceptions=True)
+        try:
+            await recovery.stop()
+        finally:
+            manager.journal.close()
+            await gateway.close()
         for result in results:
-            if isinstance(result, Exception) and not isinstance(result, asyncio.CancelledError):
+            if isinstance(result, Exception):
                 raise result
 
 

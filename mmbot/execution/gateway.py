@@ -52,8 +52,8 @@ class Gateway:
         self.t_send_ns = pool.t_send_ns
         return future
 
-    async def start(self, wait_s: float) -> None:
-        """Open the connections; wait until each pool has one. Errors: UserError."""
+    async def start(self, wait_s: float = 0.0) -> None:
+        """Open the connections in the background; with ``wait_s`` wait until each pool has one. Errors: UserError."""
         await self.posts.start(1, wait_s)
         await self.cancels.start(1, wait_s)
 

@@ -106,6 +106,7 @@ class OrderManager:
         self.losses = 0
         self.resync_reason = "start"    # why the venue must be read again before quoting, "" if it need not
         self.reread = ""                # why the venue should be read again soon
+        self.rebook = False             # trades that were read before must be looked at again
         self.guard_allowed, self.guard_ns = False, 0
         self.cash_u6 = 0
         self.post_hold_ns = 0
@@ -210,6 +211,7 @@ class OrderManager:
         window = self.by_market[market_id] = Window(market_id, slot, limits)
         self._seen_target[slot] = -1        # a target for it may have been there before the market table
         self.reread = "new market"          # trades in it may have been dropped while it was unknown
+        self.rebook = True
         return window
 
     def _leave(self, window: Window) -> None:
@@ -248,9 +250,7 @@ class OrderManager:
         if self.halt != before:
             self._account_dirty = True
         worked = False
-        for window in self.by_market.values() if len(self.by_market) > MARKET_SLOTS else self.windows:
-            if window is None:
-                continue
+        for window in self.by_market.values():
             live = quoting and now <= window.deadline_ns
             if window.dirty or live != window.was_live or now >= window.next_ns:
                 self._reconcile(window, live, now)
@@ -617,7 +617,7 @@ class OrderManager:
         window = self.by_market.get(market_id)
         if window is None or token not in (0, 1):
             self.report.event("frames_bad")
-            self.reread = f"trade of an unknown market {market_id}"
+            self.reread, self.rebook = f"trade of an unknown market {market_id}", True
             return NOTHING
         fee = window.taker_fee_u6(px_u6, size_u6) if t[_U_ROLE] == TAKER else 0
         done = self.positions.apply(trade_id, order_id, market_id, token, side, status, px_u6, size_u6, fee)
@@ -632,6 +632,7 @@ class OrderManager:
         elif done == BOOKED:
             self._filled(window, o, size_u6, now)
         self._events.append((OE_FILL, now, o, status if done == BOOKED else TS_FAILED, 0, 0, size_u6, 0, trade_id, px_u6 // 100))
+        self.positions.resolve(market_id, window.outcome)
         if done == BOOKED:
             self.report.event("fills")
         else:

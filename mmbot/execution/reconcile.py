@@ -25,6 +25,7 @@ KEYS = 2 * LEVELS
 ONE_E4 = 10_000
 PPM = 1_000_000
 NEVER_NS = (1 << 63) - 1
+RETRY_NS = 25_000_000           # when tokens or cash were missing
 
 
 class Order:
@@ -192,7 +193,7 @@ def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: in
         old = improve.get(key)
         if orders <= 0 or (old is not None and cancels <= 0):
             plan.deferred += 1
-            plan.again_ns = min(plan.again_ns, now_ns + 25_000_000)
+            plan.again_ns = min(plan.again_ns, now_ns + RETRY_NS)
             continue
         if q[2] == BUY:
             if px + top[1 - token] >= ONE_E4:
@@ -202,6 +203,7 @@ def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: in
             cost = px * q[4]
             if cost > room:
                 plan.deferred += 1
+                plan.again_ns = min(plan.again_ns, now_ns + RETRY_NS)
                 continue
             room -= cost
             if px > top[token]:

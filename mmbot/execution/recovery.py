@@ -21,7 +21,8 @@ from mmbot.venues.polymarket.user_channel import Lost, UserChannel
 from shm_layout.records import AS_HALTED, AS_READY, AS_RECONCILING, BUY, OE_ADOPTED, SELL
 
 DAY_PART_S = 6 * 3600           # how far back start-up reads trades
-OVERLAP_S = 300                 # how far back a comparison reads trades: FAILED may come minutes after MATCHED
+OVERLAP_S = 60                  # how far back a comparison reads trades; trades that are not final yet are read however old they are
+TRADES_AT_ONCE = 8
 OVERDUE_S = 3                   # a leg that the user channel has not shown for so long was missed, not overtaken
 LISTING_LAG_NS = 300_000_000    # an order that ended so shortly before a listing may still stand in it
 ABSENT_TRIES = 4
@@ -43,6 +44,8 @@ class Recovery:
         self.m, self.reads, self.sleep = manager, reads, sleep
         self.channel = UserChannel(api_key, funder, self._market_of)
         self._tail_asked: dict[str, int] = {}
+        self._read: dict[str, str] = {}         # status of each trade at the last reading
+        self._unsettled: dict[str, int] = {}    # trades that were not final then, and when they matched (s)
 
     def _market_of(self, condition_id: str, token: str) -> tuple[int, int]:
         value = int(token) if token.isdecimal() else -1
@@ -131,7 +134,6 @@ class Recovery:
         """Want nothing, cancel everything, verify; true if the venue lists no order of ours. The journal is closed by the caller."""
         m = self.m
         m.stopping = True
-        m.on_wake(rehearse=False)
         flat = False
         try:
             async with asyncio.timeout(within_s):
@@ -287,13 +289,29 @@ class Recovery:
             m.mark_unknown(o, "cancel not sent")
 
     async def _trades(self, back_s: int) -> int:
-        """Read own trades of the last ``back_s`` seconds and book what is new; how many legs were new and long overdue."""
+        """Read own trades of the last ``back_s`` seconds, and as far back as one is not final, and book what is new.
+
+        Returns how many legs were new and long overdue. A trade is looked at again only when its status has changed.
+        """
         overdue, now_s = 0, self._wall_s()
-        for trade in await self.reads.trades(after=max(now_s - back_s, 0)):
+        since_s = min([now_s - back_s, *self._unsettled.values()])
+        trades = await self.reads.trades(after=max(since_s, 0))
+        before, self._read = self._read, {}
+        again, self.m.rebook = self.m.rebook, False
+        for i, trade in enumerate(trades):
+            matched_s = int(trade.match_time) if str(trade.match_time).isdecimal() else now_s
+            self._read[trade.id] = trade.state
+            if trade.state in ("CONFIRMED", "FAILED"):
+                self._unsettled.pop(trade.id, None)
+            else:
+                self._unsettled[trade.id] = max(matched_s - 1, now_s - DAY_PART_S)
+            if before.get(trade.id) == trade.state and not again:
+                continue
             new = self._book(trade)
-            matched_s = str(trade.match_time)
-            if new and matched_s.isdecimal() and now_s - int(matched_s) >= OVERDUE_S:
+            if new and now_s - matched_s >= OVERDUE_S:
                 overdue += new
+            if i % TRADES_AT_ONCE == TRADES_AT_ONCE - 1:
+                await self.sleep(0)         # let the doorbell in
         return overdue
 
     def _book(self, trade: Trade) -> int:

@@ -380,6 +380,14 @@ class TestFills:
         w.tick()
         assert w.account()["realized_u6"] == TWENTY - 10_000_000 - 9_800_000 and w.position()["worst_u6"] == 0
 
+    def test_a_trade_that_comes_after_the_outcome_is_realised_too(self, w):
+        w.target((0, 0, 5000, 20))
+        (order_id,) = w.venue.live()
+        w.markets(state=r.MS_RESOLVED, outcome=r.UP)
+        w.tick()
+        w.venue.fill(order_id, TWENTY)
+        assert w.account()["realized_u6"] == 10_000_000
+
     def test_unbooked_match_is_read_and_finally_named(self, w):
         w.target((0, 0, 5000, 20))
         (order_id,) = w.venue.live()
@@ -531,6 +539,21 @@ class TestStart:
         w.recovery.sleep = sleep
         w.run(w.recovery.start())
         assert w.m.state == r.AS_READY and "no_markets" in w.report.errors
+
+    def test_trades_of_a_market_that_discovery_lists_later(self, w):
+        """A trade that could not be placed when it was read is placed once its market is known."""
+        w.target((0, 0, 5000, 20))
+        w.venue.fill(next(iter(w.venue.live())), TWENTY, tell=False)
+        w.m.by_market.clear()
+        w.m.by_id.clear()
+        w.m.windows[SLOT] = None
+        assert w.run(w.recovery.compare())
+        assert not w.m.positions.by_market
+        w.markets()
+        w.tick()
+        assert w.m.reread
+        w.run(w.recovery.compare())
+        assert w.position()["qty_up_u6"] == TWENTY
 
     def test_not_connected_means_no_quotes(self, tmp_path):
         w = World(tmp_path)
