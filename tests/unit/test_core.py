@@ -213,6 +213,7 @@ class TestRoll:
         assert np.exp(world.state["boundary_ln"][0, at]) == pytest.approx(PX + 7)
         world.strike(PX)
         world.strike(PX + 9, trusted=0, late_s=3)
+        world.strike(PX + 1)
         assert np.exp(world.state["boundary_ln"][0, at]) == pytest.approx(PX)
         world.strike(PX, start_s=START_S - 300 * r.BOUNDARIES)
         assert world.state["boundary_s"][0, at] == START_S
