@@ -18,139 +18,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
-
-from shm_layout import header as h       # before numba is imported
-from shm_layout import ring, seqlock
-from shm_layout.atomics import VIEW, WORDS, kernel, load_relaxed, pause
-from shm_layout.segment import Space, words_dtype
 
 import numpy as np
 import zmq
-from numba import int64, void
 
-from mmbot.clock import mono_ns_compiled
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench import ipc_kernels as compiled  # noqa: E402
+from bench.ipc_kernels import DEPTH  # noqa: E402
+from shm_layout import ring, seqlock  # noqa: E402
+from shm_layout.segment import Space, words_dtype  # noqa: E402
 
 MESSAGE_BYTES = 128
 WORDS_128 = MESSAGE_BYTES // 8
-CREDIT = 128                             # the ring's reader reports its place once in so many records
-DEPTH = 1024
 DEADLINE_S = 300
 TARGETS = {"one_way_p50_ns": 100, "messages_per_s": 20_000_000, "publish_from_python_ns": 500}
-
-
-# -- compiled ends -------------------------------------------------------------------------------------------------
-
-
-@kernel(void(WORDS, VIEW, WORDS, int64))
-def ring_echo(mine, other, words, rounds):
-    for i in range(rounds):
-        while ring.poll(other, i, words) != 1:
-            pause()
-        ring.publish(mine, words)
-
-
-@kernel(void(WORDS, VIEW, WORDS, WORDS, WORDS))
-def ring_ping(mine, other, words, stamps, scratch):
-    """stamps[i]: when round i began; the last one is the end. scratch: two words for the clock."""
-    for i in range(stamps.size - 1):
-        stamps[i] = mono_ns_compiled(scratch)
-        ring.publish(mine, words)
-        while ring.poll(other, i, words) != 1:
-            pause()
-    stamps[stamps.size - 1] = mono_ns_compiled(scratch)
-
-
-@kernel(void(WORDS, VIEW, WORDS, int64))
-def seqlock_echo(mine, other, words, rounds):
-    for i in range(rounds):
-        while seqlock.version(other, 0) <= i:
-            pause()
-        seqlock.read(other, 0, words)
-        seqlock.write(mine, 0, words)
-
-
-@kernel(void(WORDS, VIEW, WORDS, WORDS, WORDS))
-def seqlock_ping(mine, other, words, stamps, scratch):
-    for i in range(stamps.size - 1):
-        stamps[i] = mono_ns_compiled(scratch)
-        seqlock.write(mine, 0, words)
-        while seqlock.version(other, 0) <= i:
-            pause()
-        seqlock.read(other, 0, words)
-    stamps[stamps.size - 1] = mono_ns_compiled(scratch)
-
-
-@kernel(void(WORDS, VIEW, WORDS, WORDS, int64))
-def ring_produce(mine, credits, credit, words, n):
-    """Publish n records, never more than a ring ahead of the credits; ``credit`` is one private word, 0 at first."""
-    for i in range(n):
-        if i % CREDIT == 0:
-            while i - credit[0] > DEPTH - 2 * CREDIT:
-                seqlock.read(credits, 0, credit)
-                pause()
-        words[0] = i
-        ring.publish(mine, words)
-
-
-@kernel(int64(WORDS, WORDS, VIEW, WORDS, WORDS, int64))
-def ring_consume(credits, credit, other, link, words, n):
-    """Read n records; returns the sum of their first words."""
-    total = 0
-    for i in range(n):
-        while ring.poll_link(other, link, words) != 1:
-            pause()
-        total += words[0]
-        if i % CREDIT == CREDIT - 1:
-            credit[0] = i + 1
-            seqlock.write(credits, 0, credit)
-    return total
-
-
-@kernel(void(WORDS, int64))
-def prove(words, number):
-    """Make every word follow from ``number``."""
-    for i in range(words.size):
-        words[i] = number * 0x9E3779B97F4A7C1 + i
-
-
-@kernel(int64(WORDS, int64))
-def is_torn(words, number):
-    for i in range(words.size):
-        if words[i] != number * 0x9E3779B97F4A7C1 + i:
-            return 1
-    return 0
-
-
-@kernel(void(WORDS, WORDS, int64))
-def ring_run_free(mine, words, n):
-    for _ in range(n):
-        prove(words, load_relaxed(mine, h.W_HEAD) + 1)
-        ring.publish(mine, words)
-
-
-@kernel(void(WORDS, WORDS, int64))
-def seqlock_run_free(mine, words, n):
-    for _ in range(n):
-        prove(words, load_relaxed(mine, h.DATA) + 1)
-        seqlock.write(mine, 0, words)
-
-
-@kernel(void(VIEW, WORDS, WORDS, int64, WORDS))
-def ring_check(other, link, words, tries, counts):
-    for _ in range(tries):
-        if ring.poll_link(other, link, words) == 1:
-            counts[0] += 1
-            counts[1] += is_torn(words, link[ring.CURSOR] - 1)
-
-
-@kernel(void(VIEW, WORDS, int64, WORDS))
-def seqlock_check(other, words, tries, counts):
-    for _ in range(tries):
-        version = seqlock.read(other, 0, words)
-        if version > 0:
-            counts[0] += 1
-            counts[1] += is_torn(words, version)
 
 
 # -- the other process ---------------------------------------------------------------------------------------------
@@ -169,7 +53,7 @@ def peer(role: str, run: str, n: int) -> None:
     if role == "ring echo":
         w, r = ring.RingWriter(s.own("b")), ring.RingReader(s.attach("a"))
         print("ready", flush=True)
-        ring_echo(w.mem, r.mem, r.words, n)
+        compiled.ring_echo(w.mem, r.mem, r.words, n)
     elif role == "ring echo from Python":
         w, r = ring.RingWriter(s.own("b")), ring.RingReader(s.attach("a"))
         print("ready", flush=True)
@@ -180,14 +64,14 @@ def peer(role: str, run: str, n: int) -> None:
     elif role == "seqlock echo":
         w, r = seqlock.SeqlockWriter(s.own("d")), seqlock.SeqlockReader(s.attach("c"))
         print("ready", flush=True)
-        seqlock_echo(w.mem, r.mem, r.words, n)
+        compiled.seqlock_echo(w.mem, r.mem, r.words, n)
     elif role == "ring produce":
         w, credits = ring.RingWriter(s.own("a")), s.attach("credits")
         print("ready", flush=True)
-        ring_produce(w.mem, credits.mem, np.zeros(1, np.int64), w.words, n)
+        compiled.ring_produce(w.mem, credits.mem, np.zeros(1, np.int64), w.words, n)
     else:
-        w, go = (ring.RingWriter(s.own("a")), ring_run_free) if role == "ring free" else (
-            seqlock.SeqlockWriter(s.own("c")), seqlock_run_free)
+        w, go = (ring.RingWriter(s.own("a")), compiled.ring_run_free) if role == "ring free" else (
+            seqlock.SeqlockWriter(s.own("c")), compiled.seqlock_run_free)
         go(w.mem, w.words, 1)
         print("ready", flush=True)
         while True:
@@ -238,7 +122,7 @@ def ring_latency(rounds: int, cpus, record_bytes: int = MESSAGE_BYTES) -> dict:
     with Peer("ring echo", rounds, cpus, record_bytes) as p:
         w, r = ring.RingWriter(p.own("a")), ring.RingReader(p.space.attach("b"))
         stamps = np.zeros(rounds + 1, np.int64)
-        ring_ping(w.mem, r.mem, w.words, stamps, np.zeros(2, np.int64))
+        compiled.ring_ping(w.mem, r.mem, w.words, stamps, np.zeros(2, np.int64))
     return one_way(stamps)
 
 
@@ -259,7 +143,7 @@ def seqlock_latency(rounds: int, cpus) -> dict:
     with Peer("seqlock echo", rounds, cpus) as p:
         w, r = seqlock.SeqlockWriter(p.own("c")), seqlock.SeqlockReader(p.space.attach("d"))
         stamps = np.zeros(rounds + 1, np.int64)
-        seqlock_ping(w.mem, r.mem, w.words, stamps, np.zeros(2, np.int64))
+        compiled.seqlock_ping(w.mem, r.mem, w.words, stamps, np.zeros(2, np.int64))
     return one_way(stamps)
 
 
@@ -274,7 +158,7 @@ def ring_stream(n: int, cpus, record_bytes: int) -> float:
         credits, r = p.own("credits"), ring.RingReader(p.space.attach("a"), from_head=False)
         r.link[ring.CURSOR] = 0
         start = time.perf_counter()
-        total = ring_consume(credits.mem, np.zeros(1, np.int64), r.mem, r.link, r.words, n)
+        total = compiled.ring_consume(credits.mem, np.zeros(1, np.int64), r.mem, r.link, r.words, n)
         took = time.perf_counter() - start
     if total != n * (n - 1) // 2 or r.link[ring.LOST]:
         raise RuntimeError("the throughput run lost records")
@@ -289,11 +173,11 @@ def torn_reads(what: str, n: int, cpus) -> dict:
         if what == "ring":
             r = ring.RingReader(p.space.attach("a"))
             while counts[0] < n and time.perf_counter() - start < DEADLINE_S / 3:
-                ring_check(r.mem, r.link, r.words, 200_000, counts)
+                compiled.ring_check(r.mem, r.link, r.words, 200_000, counts)
         else:
             r = seqlock.SeqlockReader(p.space.attach("c"))
             while counts[0] < n and time.perf_counter() - start < DEADLINE_S / 3:
-                seqlock_check(r.mem, r.words, 200_000, counts)
+                compiled.seqlock_check(r.mem, r.words, 200_000, counts)
         took = time.perf_counter() - start
     return {"reads": int(counts[0]), "torn": int(counts[1]), "reads_per_s": round(counts[0] / took)}
 

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from children import (answer, cpus, end, fill, poll_many, publish_many, read_many, ring_spec, seqlock_spec, space, start, torn,
-                      write_many)
+from children import answer, cpus, end, ring_spec, seqlock_spec, space, start
+from proving import fill, poll_many, publish_many, read_many, torn, write_many
 
 from shm_layout import header as h
 from shm_layout import ring, seqlock
@@ -23,7 +23,7 @@ READS = int(float(os.environ.get("MMBOT_TORTURE_READS", "1e9" if STRESS else "3e
 KILLS = int(float(os.environ.get("MMBOT_TORTURE_KILLS", "500" if STRESS else "20")))
 DEADLINE_S = max(6.0, READS / 1e6)
 
-pytestmark = [pytest.mark.skipif(len(cpus()) < 2, reason="needs two CPUs"), pytest.mark.timeout(60 + 2 * DEADLINE_S + KILLS)]
+pytestmark = [pytest.mark.skipif(len(cpus()) < 2, reason="needs two CPUs"), pytest.mark.timeout(120 + 2 * DEADLINE_S + 4 * KILLS)]
 
 
 @pytest.fixture(autouse=True)
