@@ -208,10 +208,9 @@ class Space:
         rings: name -> spec with .record, .depth; seqlocks: name -> spec with .record, .count; vitals: process names.
         Returns the names that were made. Errors: SegmentError (another layout is there; a segment that does not fit; no room).
         """
-        from shm_layout.vitals import page_form          # vitals builds on this module
         self.forms.update({name: Form.ring(s.record, s.depth) for name, s in rings.items()})
         self.forms.update({name: Form.seqlock(s.record, s.count) for name, s in seqlocks.items()})
-        self.forms.update({f"vitals.{name}": page_form() for name in vitals})
+        self.forms.update({f"vitals.{name}": _page_form() for name in vitals})
         self._refuse_foreign()
         self._sweep()
         made = [name for name, form in self.forms.items() if not self.path(name).exists() and self._create(name, form)]
@@ -300,7 +299,7 @@ class Space:
 
     def _check(self, name: str, mem: np.ndarray) -> np.dtype:
         """Compare every word of block 0 with what it must be; returns the record's dtype. Errors: SegmentError."""
-        form = self.forms.get(name)
+        form = self.forms.get(name) or (_page_form() if name.startswith("vitals.") else None)
         said = h.words_text(mem[h.W_NAME:h.W_NAME + h.NAME_WORDS])
         kind, record_bytes, count, stride, size = mem[h.W_KIND:h.W_SIZE + 1].tolist()
         layout = mem[h.W_LAYOUT:h.W_LAYOUT + h.LAYOUT_WORDS].tobytes().hex()
@@ -339,6 +338,7 @@ class Space:
 
         A second writer gets an error that names the pid that holds the lock.
         """
+        holder = 0
         for _ in range(_LOCK_TRIES):
             seg = self._open(segment, writable=True)
             if not _lock(seg.fd, fcntl.LOCK_EX, keep=True):
@@ -396,6 +396,11 @@ class Space:
             for fd in fds:
                 os.close(fd)
         return [path.name for path in paths]
+
+
+def _page_form() -> Form:
+    from shm_layout.vitals import page_form              # vitals builds on this module
+    return page_form()
 
 
 def _format(mem: np.ndarray, form: Form, layout_hash: str) -> None:

@@ -142,6 +142,12 @@ def test_damage_is_seen_by_who_knows_no_topology(space, word, value):
         Space(space.run_name).attach("r")
 
 
+def test_a_vitals_page_of_another_build_is_seen_by_who_knows_no_topology(space):
+    poke(space, "vitals.core", h.W_NAME + 1, 65)
+    with pytest.raises(SegmentError, match="holds records 'vitals .A', this build wants 'vitals "):
+        Space(space.run_name).attach("vitals.core")
+
+
 @pytest.mark.parametrize("size", [0, 8, 511, 513])
 def test_truncated(space, size):
     os.truncate(space.path("r"), size)
