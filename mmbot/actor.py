@@ -168,6 +168,8 @@ class Actor:
     def housekeeping(self, now_ns: int, busy_pct: float | None = None) -> None:
         """Beat the heart and publish what this process knows of itself."""
         self.vitals.beat(now_ns)
+        for reader in self.ring_readers.values():
+            reader.observe(now_ns)
         self.vitals.links([(ring, reader.link) for ring, reader in self.ring_readers.items()])
         if busy_pct is None:
             if now_ns - self._busy_since_ns < 1_000_000_000:
