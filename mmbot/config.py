@@ -172,8 +172,9 @@ class Settings(BaseSettings):
         if isinstance(data, dict) and data.get("profile", "paper") == "paper":
             sim = data.get("sim") or {}
             venue = data.get("venue") or {}
-            if isinstance(sim, dict) and isinstance(venue, dict):
-                data["venue"] = {**paper_endpoints(int(sim.get("base_port", Sim().base_port))), **venue}
+            port = str(sim.get("base_port", Sim().base_port)) if isinstance(sim, dict) else ""
+            if port.isdigit() and isinstance(venue, dict):      # else the field's own validator says what is wrong
+                data["venue"] = {**paper_endpoints(int(port)), **venue}
         return data
 
 

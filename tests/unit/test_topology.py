@@ -1,0 +1,53 @@
+"""The table: one writer per segment, readers of what exists, and a placement for any number of CPUs."""
+
+from pathlib import Path
+
+import pytest
+
+from mmbot import topology
+from mmbot.topology import BY_NAME, PROCESSES, RINGS, SEQLOCKS, placement
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_segment_has_exactly_one_writer():
+    writers = [s for p in PROCESSES for s in p.writes]
+    assert sorted(writers) == sorted([*RINGS, *SEQLOCKS])
+    assert {s for p in PROCESSES for s in p.reads} <= set(writers)
+
+
+def test_nobody_reads_what_it_writes():
+    assert not [p.name for p in PROCESSES if set(p.reads) & set(p.writes)]
+
+
+def test_bells_ring_readers_that_listen():
+    for segment, names in topology.BELLS.items():
+        for name in names:
+            assert segment in BY_NAME[name].reads and BY_NAME[name].wait == "doorbell"
+
+
+def test_ring_depths_are_powers_of_two():
+    assert all(spec.depth & (spec.depth - 1) == 0 for spec in RINGS.values())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 64])
+def test_placement(n):
+    cpus = frozenset(range(n))
+    places = {p.name: placement(p, cpus) for p in PROCESSES}
+    assert all(place.cpus and place.cpus <= cpus for place in places.values())
+    if n == 1:
+        assert not [p for p in places.values() if p.wait == "spin"]
+        return
+    hot = places["core"].cpus
+    assert len(hot) == 1 and places["core"].wait == "spin"
+    assert not [name for name, place in places.items() if name != "core" and place.cpus & hot], "the core's CPU is its own"
+    if n >= 4:
+        alone = [places[name].cpus for name in ("core", "executor", "feed_market")]
+        assert all(len(c) == 1 for c in alone) and len(frozenset().union(*alone)) == 3
+        others = frozenset().union(*(place.cpus for name, place in places.items() if name not in ("core", "executor", "feed_market")))
+        assert not others & frozenset().union(*alone)
+
+
+def test_top_level_is_as_fixed():
+    expected = {"pyproject.toml", "mmbot", "procs", "shm_layout", "tests", "supervisor.conf", "Makefile", "README.md", "docs", "bench", ".ci"}
+    assert expected <= {p.name for p in ROOT.iterdir()}
