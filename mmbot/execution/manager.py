@@ -118,6 +118,7 @@ class OrderManager:
         self.halt = _STARTING
         self._archive: deque[Order] = deque()
         self._seen_target = [0] * MARKET_SLOTS
+        self._slots: list[int] = []     # those with a window: only their targets are looked at
         self._seen_markets = self._seen_guard = 0
         self._laps = 0
         self._events: list[tuple] = []
@@ -134,9 +135,9 @@ class OrderManager:
     def on_wake(self, rehearse: bool = True) -> None:
         """Look at everything that may have changed and act on it; when there is nothing to do, keep the send path warm."""
         now = self._t_wake_ns = self.mono_ns()
-        targets, seen = self.links.targets, self._seen_target
-        for slot in range(MARKET_SLOTS):
-            if targets.version(slot) != seen[slot]:
+        version, seen = self.links.targets.version, self._seen_target
+        for slot in self._slots:
+            if version(slot) != seen[slot]:
                 self._read_target(slot, now)
         if self.links.guard.version() != self._seen_guard:
             self._read_guard()
@@ -199,6 +200,7 @@ class OrderManager:
                     self._leave(window)
                 window = self.windows[slot] = self.by_market.get(market_id) or self._new_window(market_id, slot)
             window.load(row)
+            self._slots = [s for s, w in enumerate(self.windows) if w is not None]
             if not window.tradable:
                 self.report.error("market_unknown", f"market {market_id}: protocol version {window.version} is unknown, not quoting it")
             if self.positions.resolve(market_id, window.outcome):
@@ -347,7 +349,7 @@ class OrderManager:
         return out
 
     def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, now: int) -> Order:
-        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, window.slot, q[0], q[1], q[2], q[3],
+        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],
                       signed.size_u6, PENDING, t_send)
         order.pooled, order.params_version, order.cause = pooled, window.params_version, cause
         window.orders[order.order_id] = self.by_id[order.order_id] = order
@@ -595,6 +597,8 @@ class OrderManager:
             asked = o.state == CANCELING
             self._events.append((OE_CANCELED, now, o, t[_U_STATUS]))
             self.finish(o, "canceled" if asked else "venue_canceled", now)
+            if not asked and (window := self.by_market.get(o.market_id)) is not None:
+                self._hold(window, o.key, now)      # whatever the venue's reason is, it may well do so again
             return
         self.confirm(o, now)
         if t[_U_TYPE] == UT_PLACEMENT:
@@ -628,7 +632,7 @@ class OrderManager:
         self.cash_u6 -= sign * (px_u6 * size_u6 // 1_000_000) + (fee if done == BOOKED else -fee)
         self._account_dirty = window.dirty = True
         if o is None:
-            o = Order(order_id, id_words_of(order_id), market_id, window.slot, token, 0, side, px_u6 // 100, size_u6, DONE, 0)
+            o = Order(order_id, id_words_of(order_id), market_id, token, 0, side, px_u6 // 100, size_u6, DONE, 0)
         elif done == BOOKED:
             self._filled(window, o, size_u6, now)
         self._events.append((OE_FILL, now, o, status if done == BOOKED else TS_FAILED, 0, 0, size_u6, 0, trade_id, px_u6 // 100))
@@ -658,7 +662,7 @@ class OrderManager:
 
     @staticmethod
     def _hold(window: Window, key: int, now: int) -> None:
-        """After a fill: the core may not have seen it yet, so its target is not topped up in the meantime."""
+        """After a fill or a cancel by the venue: the core may not know yet, so its target is not filled up again in the meantime."""
         limits = window.limits
         limits.last_ns[key] = now
         limits.hold_ns[key] = max(limits.hold_ns[key], now + limits.min_update_ns)

@@ -2,8 +2,8 @@
 
 Owns: how many orders and cancels may still be sent now. Writes and reads: the executor's order manager.
 Orders and cancels have buckets of their own at the venue. A batch costs as many tokens as it has legs and is refused as a whole when
-they are not there, so `take` is all or nothing too. Cancels that protect money are always sent (`spend` may go below zero, as
-the venue allows); cancels that only make room for a better quote leave ``reserve`` tokens untouched.
+they are not there, so a caller sends no more than `available` says. Cancels that protect money are always sent (`spend` may go below
+zero, as the venue allows); cancels that only make room for a better quote leave ``reserve`` tokens untouched.
 Source: venue protocol, rate limits.
 """
 
@@ -33,15 +33,8 @@ class TokenBucket:
         """Whole tokens above the reserve, never negative."""
         return max(int(self._refill(now_ns)) - self.reserve, 0)
 
-    def take(self, n: int, now_ns: int) -> bool:
-        """Take ``n`` tokens above the reserve, or none at all."""
-        if self._refill(now_ns) - self.reserve < n:
-            return False
-        self._tokens -= n
-        return True
-
     def spend(self, n: int, now_ns: int) -> None:
-        """Take ``n`` tokens even if that leaves less than nothing."""
+        """Take ``n`` tokens, even if that leaves less than nothing."""
         self._refill(now_ns)
         self._tokens -= n
 
@@ -49,8 +42,3 @@ class TokenBucket:
         """The venue said 429: what we believed to have is gone."""
         self._refill(now_ns)
         self._tokens = min(self._tokens, 0.0)
-
-    def ready_ns(self, n: int, now_ns: int) -> int:
-        """When ``n`` tokens above the reserve will be there, ns (``now_ns`` if they are)."""
-        missing = n + self.reserve - self._refill(now_ns)
-        return now_ns if missing <= 0 else now_ns + int(missing / self.per_ns) + 1

@@ -19,7 +19,6 @@ Rules
 from shm_layout.records import BUY
 
 PENDING, LIVE, CANCELING, DONE = 1, 2, 3, 4
-STATE_NAMES = {PENDING: "PENDING", LIVE: "LIVE", CANCELING: "CANCELING", DONE: "DONE"}
 LEVELS = 4
 KEYS = 2 * LEVELS
 ONE_E4 = 10_000
@@ -36,13 +35,13 @@ class Order:
     ``cause`` is (t_exch, t_recv, t_pub, t_poll, t_decide, t_wake, t_send) in ns.
     """
 
-    __slots__ = ("order_id", "id_words", "market_id", "slot", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
-                 "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "reason",
-                 "queries", "t_query_ns", "confirmed")
+    __slots__ = ("order_id", "id_words", "market_id", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
+                 "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "queries",
+                 "t_query_ns", "confirmed")
 
-    def __init__(self, order_id, id_words, market_id, slot, token, level, side, px_e4, size_u6, state, t_sent_ns):
+    def __init__(self, order_id, id_words, market_id, token, level, side, px_e4, size_u6, state, t_sent_ns):
         self.order_id, self.id_words = order_id, id_words
-        self.market_id, self.slot, self.token, self.level, self.side = market_id, slot, token, level, side
+        self.market_id, self.token, self.level, self.side = market_id, token, level, side
         self.key = token * LEVELS + level
         self.px_e4, self.size_u6 = px_e4, size_u6
         self.matched_u6 = self.booked_u6 = 0
@@ -53,7 +52,6 @@ class Order:
         self.t_live_ns = self.t_done_ns = self.t_cancel_ns = 0
         self.params_version = 0
         self.cause = None
-        self.reason = 0
         self.queries = 0
         self.t_query_ns = 0
         self.confirmed = False

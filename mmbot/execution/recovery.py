@@ -79,8 +79,7 @@ class Recovery:
         for sent in list(m.journal.found.values()):     # so that their trades are recognised as ours
             if sent.order_id not in m.by_id:
                 window = m.by_market.get(sent.market_id)
-                m.by_id[sent.order_id] = o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, window.slot if window else 0,
-                                                   sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6, PENDING, 0)
+                m.by_id[sent.order_id] = o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6, PENDING, 0)
                 o.unknown = True
                 if window:
                     window.orders[o.order_id] = o
@@ -271,7 +270,7 @@ class Recovery:
             px_e4, size_u6, matched_u6 = row.px_e4, row.size_u6, row.matched_u6
         except ValueError:
             px_e4 = size_u6 = matched_u6 = 0
-        o = Order(row.id.lower(), id_words_of(row.id), market_id, window.slot if window else 0, max(token, 0), 0,
+        o = Order(row.id.lower(), id_words_of(row.id), market_id, max(token, 0), 0,
                   BUY if row.side.upper() == "BUY" else SELL, px_e4, size_u6, LIVE, 0)
         o.matched_u6, o.confirmed = matched_u6, True
         return o

@@ -21,8 +21,7 @@ class Window:
     ``fresh``: the newest target has not been acted on yet and its stamps are those of the decision that changed it.
     """
 
-    __slots__ = ("market_id", "slot", "start_s", "end_s", "state", "accepting", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens",
-                 "condition_id", "limits", "orders", "tail", "desired", "previous", "deadline_ns", "changed_ns", "params_version", "cause",
+    __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "desired", "previous", "deadline_ns", "changed_ns", "params_version", "cause",
                  "fresh", "dirty", "was_live", "next_ns", "row")
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
@@ -39,13 +38,11 @@ class Window:
     def load(self, row: tuple) -> None:
         """Take over a row of the market table (MARKET_INFO as integers)."""
         self.row = row
-        self.start_s, self.end_s = row[_AT["start_s"]], row[_AT["end_s"]]
-        self.state, self.accepting = row[_AT["state"]], row[_AT["accepting"]]
+        self.state = row[_AT["state"]]
         self.outcome = row[_AT["outcome"]] if self.state == MS_RESOLVED else NO_OUTCOME
         self.version, self.neg_risk = row[_AT["version"]], bool(row[_AT["neg_risk"]])
         self.fee_rate_e6 = row[_AT["fee_rate_e6"]]
         self.tokens = tuple(id_value(row[_AT[n]:_AT[n] + ID_WORDS]) for n in ("token_up", "token_down"))
-        self.condition_id = id_value(row[_AT["condition_id"]:_AT["condition_id"] + ID_WORDS])
         self.limits.tick_e4 = row[_AT["tick_e4"]] or self.limits.tick_e4
         self.limits.min_size_u6 = row[_AT["min_size_u6"]]
         self.dirty = True

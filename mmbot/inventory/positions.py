@@ -85,10 +85,6 @@ class Positions:
             found = self.by_market[market_id] = Position(market_id)
         return found
 
-    def knows(self, trade_id, order_id) -> bool:
-        """Was this leg ever seen?"""
-        return (trade_id, order_id) in self._legs
-
     def apply(self, trade_id, order_id, market_id: int, token: int, side: int, status: int, px_u6: int, size_u6: int,
               fee_u6: int = 0) -> int:
         """One message about one own leg; returns NOTHING, BOOKED, REVERSED or FINAL.

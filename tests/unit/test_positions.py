@@ -97,7 +97,7 @@ def test_outcome_realises_and_retiring_keeps_the_total():
     assert not p.resolve(M, DOWN)
     assert p.realized_u6 == FIVE - 2_600_000 - 2_350_000 == 50_000
     p.retire(M)
-    assert p.realized_u6 == 50_000 and not p.by_market and not p.knows("t1", "o1")
+    assert p.realized_u6 == 50_000 and not p.by_market and not p._legs
 
 
 def test_failure_after_the_outcome_still_corrects_the_result():

@@ -15,7 +15,7 @@ _ids = iter(range(1, 1 << 40))
 
 def order(token=UP, level=0, px=5000, size=TWENTY, state=LIVE, matched=0):
     n = next(_ids)
-    o = Order(f"0x{n:064x}", (0, 0, 0, n), 1, 0, token, level, BUY, px, size, state, 0)
+    o = Order(f"0x{n:064x}", (0, 0, 0, n), 1, token, level, BUY, px, size, state, 0)
     o.matched_u6 = o.booked_u6 = matched
     return o
 
