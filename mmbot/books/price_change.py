@@ -208,7 +208,7 @@ def read_frame(buf, n, table, rows):
             if _is(buf, start, end, _EVENT_TYPE):
                 named = _is(buf, i + 1, close, _PRICE_CHANGE)
             elif _is(buf, start, end, _TIMESTAMP):
-                t_ms = scaled_span(buf, i + 1, close, 0)
+                t_ms = scaled_span(buf, i + 1, close, 0) if buf[i + 1] != 48 else NOT_MINE   # a leading zero is no JSON integer
             i = close + 1
         i = _space(buf, n, i)
         if i >= n or (buf[i] != _COMMA and buf[i] != _RBRACE):

@@ -184,6 +184,13 @@ def test_the_record_holds_the_best_levels_in_up_terms(mem):
     assert fill(mem, rec) == 1 and rec[0]["bid_px_e4"].tolist() == [5000, 4900, 4800, 4700, 4600]
 
 
+def test_neighbouring_points_are_not_skipped(mem):
+    snapshot(mem, UP, 100, {p: 1 for p in range(5090, 5101)}, {p: 1 for p in range(5110, 5121)})
+    rec = record()
+    fill(mem, rec)
+    assert rec[0]["bid_px_e4"].tolist() == [5100, 5099, 5098, 5097, 5096] and rec[0]["ask_px_e4"].tolist() == [5110, 5111, 5112, 5113, 5114]
+
+
 def test_an_emptied_side_leaves_no_stale_levels(mem):
     snapshot(mem, UP, 100, {5100: 10, 5000: 10}, {5200: 10})
     rec = record()

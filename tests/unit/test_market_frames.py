@@ -296,7 +296,8 @@ class GeneralFeed(Feed):
         channel.on_frame = general
 
 
-ODD = {"token": ("3" * 76, "9" * 76, ""), "price": ("0.00005", "1", "0", "x", "5e-1", ""), "size": ("1.0000001", "-1", "", "1" * 30),
+ODD = {"token": ("3" * 76, "9" * 76, ""), "price": ("0.00005", "1", "0", "x", "5e-1", ""),
+       "size": ("1.0000001", "-1", "", "1" * 30, "1" + "0" * 12),
        "side": ("HOLD", "buy", ""), "top": (("0", "1"), ("0.5", "2"), ("x", "0.5"), ("", "0.5"))}
 PLAIN = {"token": (UP, DOWN), "price": ("0.5", "0.51", ".52", "0.4999", "0.530", "0.07", "0.93"), "size": ("0", "5", "1.000001", "12.50", "7"),
          "side": ("BUY", "SELL"), "top": ((), ("0.51", "0.52"), ("0.510", "0.52"))}
@@ -342,6 +343,13 @@ def test_the_fast_path_and_the_general_one_say_the_same():
             general.send(dump)
     assert (fast.channel._books == general.channel._books).all()
     assert 500 < taken < 3500, "both paths were taken"
+
+
+@pytest.mark.parametrize("inside", [b"\x00", b"\n"])
+def test_text_that_is_no_text_is_not_taken_by_the_fast_path_either(feed, inside):
+    raw = json.dumps(change(1001, (UP, "BUY", "0.51", "3"))).encode().replace(b"cdcd", b"cd" + inside + b"cd", 1)
+    feed.send(raw)
+    assert feed.bad and side(feed)[5100] == 20_500_000
 
 
 def test_real_shapes_take_the_fast_path(feed):
