@@ -86,7 +86,7 @@ class Discovery:
             self.actor.vitals.event("request_errors")
             if isinstance(e, aiohttp.ClientResponseError) and e.status == 404:
                 self._absent[key] = self._absent.get(key, 0) + 1
-            self.actor.warn("gamma_failed", f"{gamma.slug(*key)}: {e or type(e).__name__}")
+            self.actor.warn("gamma_failed", f"{gamma.slug(*key)}: {str(e) or type(e).__name__}")
         finally:
             self._asking.discard(key)
 
@@ -96,7 +96,7 @@ class Discovery:
             data = await self._get(f"{self.actor.cfg.venue.clob_url}/clob-markets/{window.condition_id}")
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             self.actor.vitals.event("request_errors")
-            self.actor.warn("market_info_failed", f"{gamma.slug(window.start_s, window.duration_s)}: {e or type(e).__name__}")
+            self.actor.warn("market_info_failed", f"{gamma.slug(window.start_s, window.duration_s)}: {str(e) or type(e).__name__}")
             return
         window.taker_delayed, version = gamma.parse_clob_market(data)
         if version != window.version:

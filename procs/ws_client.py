@@ -51,7 +51,7 @@ class _Listener(WSListener):
 
     def __init__(self, client: "WsClient"):
         self.client = client
-        self.closed = asyncio.Event()
+        self.closed = False
         self.parts: list[bytes] = []
 
     def on_ws_frame(self, transport: WSTransport, frame) -> None:
@@ -83,7 +83,8 @@ class _Listener(WSListener):
             self.client.on_payload(transport, memoryview(whole), now)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self.closed.set()
+        self.closed = True
+        self.client.lost(transport)
 
 
 class WsClient:
@@ -124,7 +125,6 @@ class WsClient:
             if listener is not None:
                 self.connections += 1
                 await self._watch(listener)
-                self._lost()
             if mono_ns() - begin >= _GOOD_NS:
                 failures = 0
             pause = min(_BACKOFF_CAP_S, _BACKOFF_S * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
@@ -137,7 +137,7 @@ class WsClient:
                 lambda: _Listener(self), self.plan.url, websocket_handshake_timeout=5, max_frame_size=MAX_FRAME_BYTES,
                 extra_headers=_HEADERS)
         except (OSError, picows.WSError, asyncio.TimeoutError) as e:
-            self.actor.warn("connect_failed", f"{self.plan.url}: {e or type(e).__name__}")
+            self.actor.warn("connect_failed", f"{self.plan.url}: {str(e) or type(e).__name__}")
             return None
         now = mono_ns()
         self.heard_ns = self.data_ns = now
@@ -151,7 +151,7 @@ class WsClient:
     async def _watch(self, listener: _Listener) -> None:
         """Stay with a connection until it closes, goes silent, or the process stops."""
         plan, ping_ns = self.plan, mono_ns()
-        while not listener.closed.is_set() and not self.actor.stopping:
+        while not listener.closed and not self.actor.stopping:
             now = mono_ns()
             if plan.ping_s and now - ping_ns >= plan.ping_s * _S:
                 ping_ns = now
@@ -160,11 +160,14 @@ class WsClient:
             self._count()
             if why := self._stale(now):
                 self.actor.warn("stale_connection", f"{plan.url}: {why}: connecting anew")
-                self.transport.disconnect(False)
                 break
-            await self._sleep(_TICK_S, listener.closed)
-        if not listener.closed.is_set():
+            await asyncio.sleep(_TICK_S)
+        if self.transport is not None:
             self.transport.disconnect(False)
+        while not listener.closed:
+            await asyncio.sleep(0)
+        if self.transport is not None:      # it closed before the handshake's answer reached us
+            self.lost(self.transport)
 
     def _stale(self, now: int) -> str:
         plan = self.plan
@@ -176,7 +179,10 @@ class WsClient:
             return f"no sign of life for {plan.silence_timeout_s:g} s"
         return ""
 
-    def _lost(self) -> None:
+    def lost(self, transport: WSTransport) -> None:
+        """The connection is gone; said at once, not at the next tick."""
+        if transport is not self.transport:
+            return
         self.transport = None
         self._count()
         if not self.actor.stopping:
@@ -191,11 +197,8 @@ class WsClient:
             self.actor.vitals.event("bytes", self.bytes)
             self.frames = self.bytes = 0
 
-    async def _sleep(self, seconds: float, *events: asyncio.Event) -> None:
-        """Sleep, or less if one of the events or the stop comes first."""
-        waits = [asyncio.ensure_future(e.wait()) for e in (*events, self.actor.stopped)]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, or less if the process is to stop."""
+        end = mono_ns() + int(seconds * _S)
+        while not self.actor.stopping and (left_ns := end - mono_ns()) > 0:
+            await asyncio.sleep(min(_TICK_S, left_ns / _S))
