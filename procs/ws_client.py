@@ -22,6 +22,7 @@ _BACKOFF_S, _BACKOFF_CAP_S = 0.1, 5.0
 #: a connection that lived this long was a good one: the next loss starts with a short pause again
 _GOOD_NS = 5_000_000_000
 _S = 1_000_000_000
+_STALL_NS = 1_000_000_000
 _HEADERS = {"User-Agent": "mmbot"}
 
 
@@ -150,9 +151,13 @@ class WsClient:
 
     async def _watch(self, listener: _Listener) -> None:
         """Stay with a connection until it closes, goes silent, or the process stops."""
-        plan, ping_ns = self.plan, mono_ns()
+        plan = self.plan
+        ping_ns = ticked_ns = mono_ns()
         while not listener.closed and not self.actor.stopping:
             now = mono_ns()
+            if now - ticked_ns > _STALL_NS:     # we did not run for a while: what the venue sent meanwhile has not been read yet
+                self.heard_ns = self.data_ns = now
+            ticked_ns = now
             if plan.ping_s and now - ping_ns >= plan.ping_s * _S:
                 ping_ns = now
                 self.send(b"PING")
