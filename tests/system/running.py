@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 from mmbot import config, topology
+from mmbot.clock import mono_ns
 from mmbot.ops.view import View
 from mmbot.sim.accounts import PAPER_ADDRESS
 from shm_layout import records as r
@@ -22,7 +23,7 @@ from shm_layout.segment import Space
 ROOT = Path(__file__).parents[2]
 #: everything that trades; awake only keeps a CPU warm
 WORKERS = [p.name for p in topology.processes("paper") if p.name not in ("sim", "awake")]
-START_S, DEADLINE_S = 90, 900
+START_S = 90
 
 CONFIG = """
 profile = "paper"
@@ -60,19 +61,18 @@ def wait_for(what, timeout_s: float, why: str):
 class Running:
     """One group in the foreground of a child process."""
 
-    def __init__(self, directory: Path, name: str, port: int, before_roll_s: float = 45.0, extra_path: str = ""):
+    def __init__(self, directory: Path, name: str, port: int, before_roll_s: float = 45.0, deadline_s: float = 900):
         self.config = directory / "group.toml"
         self.config.write_text(CONFIG.format(name=name, dir=directory, port=port, before_roll_s=before_roll_s))
-        self.env = os.environ | ({"PYTHONPATH": extra_path} if extra_path else {})
         self.cfg = config.load(self.config)
         self.view = View(self.cfg)
-        self.child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "run", "--json", "--seconds", str(DEADLINE_S), "-c", str(self.config)],
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.env, preexec_fn=die_with_parent)
+        self.since_ns = 0           # memory outlives its writers: what they said before this does not count
+        self.child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "run", "--json", "--seconds", str(deadline_s), "-c", str(self.config)],
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
 
     def mmbot(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:
         """Another terminal."""
-        done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "-c", str(self.config)], capture_output=True, text=True, timeout=90,
-                              env=self.env)
+        done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "-c", str(self.config)], capture_output=True, text=True, timeout=90)
         assert not check or done.returncode == 0, f"mmbot {' '.join(args)} -> {done.returncode}: {done.stderr or done.stdout}"
         return done
 
@@ -95,8 +95,14 @@ class Running:
         return self.view.identity(name)[0]
 
     def quoting(self) -> bool:
-        """Orders rest at the exchange and the bot says that it quotes."""
-        return self.view.picture().quoting and bool(self.books()["orders"])
+        """Orders rest at the exchange, and executor and core have said since the last disturbance that all is well."""
+        targets = [t for slot in range(r.MARKET_SLOTS) if (t := self.view.latest("targets", slot)) is not None]
+        account = self.view.latest("account")
+        heard = account is not None and account["t_update_ns"] > self.since_ns and any(t["t_decide_ns"] > self.since_ns for t in targets)
+        try:
+            return bool(heard and self.view.picture().quoting and self.books()["orders"])
+        except OSError:         # the exchange itself is away
+            return False
 
     def wait_quoting(self, timeout_s: float = 40.0) -> None:
         wait_for(self.quoting, timeout_s, lambda: f"not quoting: {self.view.picture().halt_reason}, {self.states()}")
@@ -109,30 +115,43 @@ class Running:
         return accounts.get(PAPER_ADDRESS.lower(), {"shares": {}, "fills": [], "orders": [], "cash_u6": 0})
 
     def positions(self) -> dict[str, int]:
-        """token id -> shares (1e-6) as the executor's record says, windows with shares only."""
+        """token id -> shares (1e-6) as the executor's record says, for every window in the market table."""
         account, markets = self.view.latest("account"), self.view.latest("markets")
         found = {}
         for slot in range(r.MARKET_SLOTS):
             p, row = account["position"][slot], markets["row"][slot]
-            if p["market_id"] and p["market_id"] == row["market_id"]:
-                found |= {str(r.id_value(row["token_up"])): int(p["qty_up_u6"]), str(r.id_value(row["token_down"])): int(p["qty_down_u6"])}
-        return {token: size for token, size in found.items() if size}
+            if row["market_id"]:
+                up, down = (int(p["qty_up_u6"]), int(p["qty_down_u6"])) if p["market_id"] == row["market_id"] else (0, 0)
+                found |= {str(r.id_value(row["token_up"])): up, str(r.id_value(row["token_down"])): down}
+        return found
 
     def disagreement(self) -> str:
         """How the executor's books differ from the exchange's, "" when they are equal to the last unit."""
-        truth, ours = self.books(), self.positions()
-        bought: dict[str, int] = {}
-        for fill in truth["fills"]:
-            if fill["status"] != "FAILED":
-                bought[fill["token"]] = bought.get(fill["token"], 0) + (fill["size_u6"] if fill["side"] == "BUY" else -fill["size_u6"])
-        theirs = {token: size for token, size in bought.items() if size}
+        try:
+            truth, ours = self.books(), self.positions()
+        except OSError as e:
+            return f"the exchange does not answer: {e}"
+        theirs = dict.fromkeys(ours, 0)
+        legs = [f for f in truth["fills"] if f["status"] != "FAILED"]
+        for fill in legs:
+            if fill["token"] in theirs:      # windows that left the table are over and forgotten
+                theirs[fill["token"]] += fill["size_u6"] if fill["side"] == "BUY" else -fill["size_u6"]
         if ours != theirs:
             return f"positions {ours}, the exchange says {theirs}"
-        fills, live = int(self.view.latest("account")["fills"]), int(self.view.latest("account")["live_orders"])
-        legs = sum(f["status"] != "FAILED" for f in truth["fills"])
-        if fills != legs:
-            return f"{fills} fills, the exchange says {legs}"
-        return "" if live == len(truth["orders"]) else f"{live} live orders, the exchange says {len(truth['orders'])}"
+        account = self.view.latest("account")
+        if all(f["token"] in theirs for f in legs) and account["fills"] != len(legs):
+            return f"{account['fills']} fills, the exchange says {len(legs)}"
+        if account["live_orders"] != len(truth["orders"]):
+            return f"{account['live_orders']} live orders, the exchange says {len(truth['orders'])}"
+        return ""
+
+    def killed(self, name: str) -> None:
+        """SIGKILL a process and wait until its successor runs and nobody else was touched."""
+        before = self.epochs()
+        os.kill(self.pid(name), signal.SIGKILL)
+        wait_for(lambda: self.epochs()[name] == before[name] + 1 and self.view.state(name) == "RUN", 60, lambda: f"{name} stays down: {self.states()}")
+        self.since_ns = mono_ns()
+        assert {n: e for n, e in self.epochs().items() if n != name} == {n: e for n, e in before.items() if n != name}
 
     def wait_agreement(self, timeout_s: float = 30.0) -> None:
         """Orders and fills are in flight all the time, so equality is waited for; a lost or doubled fill never becomes equal."""
