@@ -16,6 +16,8 @@ from shm_layout.vitals import hist_record, hop_base
 
 ROWS_NS = 200_000_000           # how often the table of markets is looked at
 SNAPSHOT_NS = 2_000_000_000     # ask again for the snapshot of a suspect book after this long
+RESTART_ASKS = 3                # a new connection, on which every book starts empty, after so many that did not help ...
+RESTART_NS = 60_000_000_000     # ... but not more often than this: it costs the other books their state
 DATA_TIMEOUT_S = 5.0
 _FOLLOWED = (r.MS_ANNOUNCED, r.MS_OPEN, r.MS_CLOSED)
 
@@ -31,6 +33,7 @@ class MarketFeed:
             expects_data=self.expects_data, ping_s=10, data_timeout_s=DATA_TIMEOUT_S, silence_timeout_s=30))
         self._ring, self._book = actor.ring_writers["md.market"].mem, actor.seqlock_writers["book"].mem
         self._vitals, self._hop = actor.vitals.mem, hop_base("recv_pub")
+        self._restart_ns = -RESTART_NS
         self._rows_ns = self._seen_version = self._table = 0
         self._live: set[int] = set()
         self._seen = {"unknown": 0, "frames_late": 0}
@@ -72,7 +75,16 @@ class MarketFeed:
             self.actor.vitals.event("suspects", len(late))
             self.client.send(mc.unsubscribe(tokens))
             self.client.send(mc.subscribe(tokens))
+        if any(m.asks > RESTART_ASKS for m in late):
+            self._restart(now_ns, "a book stays suspect")
+        if self.channel.ahead(self.actor.clock.at(now_ns) // 1_000_000) is not None:
+            self._restart(now_ns, "a book holds a stamp from the future")
         self._count()
+
+    def _restart(self, now_ns: int, why: str) -> None:
+        if now_ns - self._restart_ns >= RESTART_NS:
+            self._restart_ns = now_ns
+            self.client.restart(why)
 
     def read_rows(self, now_ns: int) -> tuple[list[str], list[str]]:
         """Follow the markets discovery names, leave those that are resolved. Returns (tokens to subscribe, tokens to unsubscribe)."""

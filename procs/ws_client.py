@@ -105,6 +105,12 @@ class WsClient:
         transport.send(WSMsgType.TEXT, message)
         return True
 
+    def restart(self, why: str) -> None:
+        """Give this connection up and make a new one."""
+        self.actor.warn("restart_connection", f"{self.plan.url}: {why}: connecting anew")
+        if self.transport is not None:
+            self.transport.disconnect(False)
+
     def on_payload(self, transport: WSTransport, payload: memoryview, now: int) -> None:
         self.data_ns = now
         self.frames += 1

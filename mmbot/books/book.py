@@ -31,6 +31,7 @@ H_BEST = 10                     # per (token, side): best price point; 0 no bid,
 H_COUNT = 14                    # per (token, side): occupied points
 H_VENUE = 18                    # per token: bid and ask as the venue last stated them; -1: not stated
 H_VENUE_T = 22                  # per token: venue time of that statement, ms
+H_NEWEST = 25                   # newest venue time taken, ms
 H_DROPPED = 24                  # changes dropped because something newer was known
 _HEAD = 32
 _TIMES = POINTS
@@ -145,6 +146,7 @@ def set_at(mem, token, side, px_e4, size_u6, t_ms, own):
 def apply_changes(mem, changes, n, t_ms):
     """``n`` changes (rows of CHANGE_WORDS) stamped ``t_ms``. Returns how many were taken; the rest is counted as dropped."""
     taken = 0
+    mem[H_NEWEST] = max(mem[H_NEWEST], t_ms)
     for k in range(n):
         c = CHANGE_WORDS * k
         token, side, px_e4, size_u6 = changes[c], changes[c + 1], changes[c + 2], changes[c + 3]
@@ -194,6 +196,7 @@ def apply_snapshot(mem, token, t_ms, bids, asks, px_e4, size_u6):
     _merge_side(mem, token, 0, t_ms, px_e4, size_u6, n_bid)
     _merge_side(mem, token, 1, t_ms, px_e4[n_bid:], size_u6[n_bid:], n_ask)
     mem[H_SNAP + token] = t_ms
+    mem[H_NEWEST] = max(mem[H_NEWEST], t_ms)
     if token == 0:
         mem[H_FAULT] = 0
         mem[H_DIFFERS_SINCE] = 0

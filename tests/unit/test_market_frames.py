@@ -251,6 +251,24 @@ def test_a_book_without_its_snapshot_is_asked_for_again(feed):
     assert [m.slot for m in feed.channel.stale_snapshots(feed.now + 2 * 10**9, 10**9)] == [0]
 
 
+def test_asks_that_do_not_help_are_counted(feed):
+    feed.send(b"garbage")
+    for i in range(1, 4):
+        feed.channel.stale_snapshots(feed.now + i * 10**10, 10**9)
+        assert feed.market.asks == i
+    feed.send(book(UP, 1005, {"0.51": "3"}, {"0.52": "30"}))
+    feed.channel.stale_snapshots(feed.now + 10**11, 10**9)
+    assert feed.market.asks == 0
+
+
+def test_a_stamp_from_the_future_is_noticed_and_a_new_connection_heals_it(feed):
+    assert feed.channel.ahead(1000) is None
+    feed.send(change(3_999_999_999_999, (UP, "BUY", "0.515", "1", "0.515", "0.52")))
+    assert feed.channel.ahead(1_000_000) is feed.market
+    feed.channel.link_made(feed.now)
+    assert feed.channel.ahead(1_000_000) is None
+
+
 def test_messages_are_spelt_as_the_venue_wants_them():
     assert json.loads(mc.subscribe_first(["1"])) == {"type": "market", "assets_ids": ["1"], "custom_feature_enabled": True}
     assert json.loads(mc.subscribe(["1"])) == {"operation": "subscribe", "assets_ids": ["1"], "custom_feature_enabled": True}

@@ -23,6 +23,7 @@ from shm_layout import records as r
 
 KEEPALIVE_NS = 100_000_000      # while frames arrive, a record at least this often: its age is the age of the data
 MAX_FRAME_BYTES = 1 << 20       # a full dump of two tokens is some ten kilobytes
+AHEAD_MS = 60_000               # a stamp this far ahead of the clock is wrong
 FAST_BYTES = 1 << 16            # a price change longer than this takes the general path
 
 _W = {name: r.MARKET.fields[name][1] // 8 for name in r.MARKET.names}
@@ -118,14 +119,14 @@ def unsubscribe(tokens: Iterable[str]) -> bytes:
 class Market:
     """One market slot: who it is, its book, and the words of its newest record."""
 
-    __slots__ = ("slot", "market_id", "tokens", "book", "rec", "cells", "published_ns", "asked_ns")
+    __slots__ = ("slot", "market_id", "tokens", "book", "rec", "cells", "published_ns", "asked_ns", "asks")
 
     def __init__(self, slot: int, book: np.ndarray, rec: np.ndarray):
         self.slot, self.market_id, self.tokens = slot, 0, ("", "")
         self.book, self.rec = book, rec
         bk.reset(book, 0)
         self.cells = memoryview(self.rec)
-        self.published_ns = self.asked_ns = 0
+        self.published_ns = self.asked_ns = self.asks = 0
 
     def take(self, market_id: int, tokens: tuple[str, str], tick_e4: int) -> None:
         """Become another market: everything of the old one is gone."""
@@ -133,7 +134,7 @@ class Market:
         bk.reset(self.book, tick_e4)
         self.rec[:] = 0
         self.cells[_W["market_id"]], self.cells[_W["slot"]] = market_id, self.slot
-        self.published_ns = self.asked_ns = 0
+        self.published_ns = self.asked_ns = self.asks = 0
 
     @property
     def suspect(self) -> bool:
@@ -199,7 +200,7 @@ class MarketChannel:
         for market in self.markets:
             if market.market_id:
                 bk.reset(market.book, market.book[bk.H_TICK])
-                market.asked_ns = now_ns
+                market.asked_ns, market.asks = now_ns, 0
 
     def link_lost(self, now_ns: int) -> None:
         """No connection: whatever we know may be wrong by now."""
@@ -213,11 +214,23 @@ class MarketChannel:
                 self._emit(market, r.MK_SUSPECT, market.cells[_T_EXCH], now_ns)
 
     def stale_snapshots(self, now_ns: int, after_ns: int) -> list[Market]:
-        """Markets whose book has been waiting for a snapshot for ``after_ns``; the caller asks for one, the waiting starts anew."""
-        late = [m for m in self.markets if m.market_id and m.suspect and now_ns - m.asked_ns >= after_ns]
-        for market in late:
-            market.asked_ns = now_ns
+        """Markets whose book has been waiting for a snapshot for ``after_ns``; the caller asks for one, the waiting starts anew.
+
+        ``market.asks`` counts how often in a row.
+        """
+        late = []
+        for market in self.markets:
+            if not market.suspect:
+                market.asks = 0
+            elif market.market_id and now_ns - market.asked_ns >= after_ns:
+                market.asked_ns, market.asks = now_ns, market.asks + 1
+                late.append(market)
         return late
+
+    def ahead(self, wall_ms: int) -> Market | None:
+        """A market whose book took a stamp from a time that has not come yet, which would shut out everything until then; only a new
+        connection, on which every book starts empty, heals it."""
+        return next((m for m in self.markets if m.market_id and m.book[bk.H_NEWEST] > wall_ms + AHEAD_MS), None)
 
     # frames
 
