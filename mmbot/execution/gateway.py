@@ -52,6 +52,10 @@ class Gateway:
         self.t_send_ns = pool.t_send_ns
         return future
 
+    def rehearse(self, bodies: Sequence[bytes], order_ids: Sequence[str], timestamp_s: int) -> int:
+        """Frame a POST and a cancel and throw them away; returns their bytes."""
+        return len(self.requests.post_orders(bodies, timestamp_s)) + len(self.requests.cancel_orders(order_ids, timestamp_s))
+
     async def start(self, wait_s: float = 0.0) -> None:
         """Open the connections in the background; with ``wait_s`` wait until each pool has one. Errors: UserError."""
         await self.posts.start(1, wait_s)

@@ -79,6 +79,12 @@ def id_words_of(order_id: str) -> tuple:
     return struct.unpack(">4q", bytes.fromhex(order_id[2:]))
 
 
+def _quotes(t: list[int]) -> tuple:
+    """Desired quotes of a TARGET given as integers."""
+    end = _T_QUOTE + _QUOTE_WORDS * min(max(t[_T_N], 0), MAX_QUOTES)
+    return tuple([tuple(t[i:i + _QUOTE_WORDS]) for i in range(_T_QUOTE, end, _QUOTE_WORDS)])
+
+
 class Links:
     """The memory the manager reads and writes, each with the interface of its shm_layout class."""
 
@@ -127,6 +133,7 @@ class OrderManager:
         self._account_dirty = True
         self._rehearsal_ns = 0
         self._t_wake_ns = 0
+        self._dry: tuple | None = None
         self._counted = (0, 0, 0, 0)
         self.journal_ok = True
 
@@ -166,9 +173,8 @@ class OrderManager:
         window.deadline_ns = t[_T_DEADLINE]
         if t[_T_CHANGED] == window.changed_ns:
             return
-        end = _T_QUOTE + _QUOTE_WORDS * min(max(t[_T_N], 0), MAX_QUOTES)
         window.previous = window.desired
-        window.desired = tuple([tuple(t[i:i + _QUOTE_WORDS]) for i in range(_T_QUOTE, end, _QUOTE_WORDS)])
+        window.desired = _quotes(t)
         window.changed_ns, window.params_version = t[_T_CHANGED], t[_T_PARAMS]
         window.cause = tuple(t[_T_EXCH:_T_DECIDE + 1])
         window.fresh = t[_T_CHANGED] == t[_T_DECIDE]
@@ -299,9 +305,8 @@ class OrderManager:
         signed = self._signed(window, quotes, now, wall_ms)
         if not signed:
             return False
-        market_id = window.market_id
         try:
-            self.journal.append(b"".join([sent_line(s.order_id_hex, market_id, q[0], q[1], q[2], q[3], q[4], wall_ms) for q, s, _ in signed]))
+            self.journal.append(self._ahead(window, signed, wall_ms))
             future = self.gateway.post([s.body for _, s, _ in signed], wall_ns // 1_000_000_000)
         except JournalError as e:
             self.journal_ok, window.dirty = False, True
@@ -347,6 +352,12 @@ class OrderManager:
                 window.limits.hold_ns[q[0] * 4 + q[1]] = now + QUARANTINE_OTHER_NS
                 self.report.error("signing", str(e))
         return out
+
+    @staticmethod
+    def _ahead(window: Window, signed: list[tuple], wall_ms: int) -> bytes:
+        """The write-ahead lines of a POST."""
+        market_id = window.market_id
+        return b"".join([sent_line(s.order_id_hex, market_id, q[0], q[1], q[2], q[3], q[4], wall_ms) for q, s, _ in signed])
 
     def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, now: int) -> Order:
         order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],
@@ -731,13 +742,36 @@ class OrderManager:
         wall_ms = self.wall_ns() // _MS
         if self.pool.refill(now, wall_ms, 2):
             return
-        window = next((w for w in self.windows if w is not None and w.desired), None)
-        if window is not None:
-            self.links.targets.read(window.slot)
-            self.links.targets.words.tolist()
-            diff(window.desired, window.orders.values(), window.limits, now)
-            self.pool.rehearse(self.gateway.requests, now, wall_ms)
+        if self._dry is not None:
+            self._rehearse(*self._dry, now, wall_ms)
             self.report.event("rehearsals")
+
+    def _rehearse(self, window: Window, signed: list[tuple], now: int, wall_ms: int) -> None:
+        """Walk the path from a bell to the write with throw-away orders: same code, same kinds of data, nothing sent or kept."""
+        targets, tick = self.links.targets, window.limits.tick_e4
+        targets.read(window.slot)
+        lower = [(*q[:3], q[3] - tick, q[4]) for q in _quotes(targets.words.tolist())]
+        self.order_tokens.available(now)
+        self.cancel_tokens.available(now)
+        diff(lower, window.orders.values(), window.limits, now)
+        self.pool.take(0, BUY, 0, 0, now, tick)
+        self.pool.misses -= 1
+        self.journal.rehearse(self._ahead(window, signed, wall_ms))
+        self.gateway.rehearse([s.body for _, s, _ in signed], [s.order_id_hex for _, s, _ in signed], wall_ms // 1000)
+
+    def _prepare_rehearsal(self) -> None:
+        """Throw-away signed orders of the window that is quoted now."""
+        now, wall_ms = self.mono_ns(), self.wall_ns() // _MS
+        for window in self.windows:
+            if window is not None and window.desired and window.tradable:
+                limits, pool, out = window.limits, self.pool, []
+                for token in (0, 1):
+                    template = pool.template(window.tokens[token], BUY, limits.tick_e4, window.version, window.neg_risk)
+                    size_u6 = max(limits.min_size_u6, 5_000_000)
+                    out.append(((token, 0, BUY, limits.tick_e4, size_u6), template.build(limits.tick_e4, size_u6, wall_ms, pool.salts(), now), 1))
+                self._dry = window, out
+                return
+        self._dry = None
 
     def want_signed(self) -> None:
         """Tell the pool which orders are likely next: prices around the quotes of every window. Call a few times a second."""
@@ -765,6 +799,7 @@ class OrderManager:
         """House-keeping once a second: windows that left the table and have no order left are dropped, the journal is looked after."""
         if not self.journal_ok or self.journal.size > COMPACT_BYTES:
             self.compact_journal()
+        self._prepare_rehearsal()
         pool = self.pool
         counts = (pool.signed, pool.hits, pool.misses, self.journal.writes)
         for name, count, before in zip(("signed", "pool_hits", "pool_misses", "journal_writes"), counts, self._counted, strict=True):

@@ -113,7 +113,7 @@ class VenueDouble:
         self.world = world
         self.orders, self.trades_, self.waiting, self.log = {}, [], [], []
         self.auto, self.connected, self.broken_reads = True, True, False
-        self.reject, self.busy = [], set()
+        self.reject, self.busy, self.rehearsed = [], set(), 0
         self.cash_u6, self.t_send_ns = 1_000_000_000, 0
         self.signer = OrderSigner(KEY)
         self.requests = Requests("http://127.0.0.1:1", L2Auth(KEY))
@@ -129,6 +129,9 @@ class VenueDouble:
 
     def post(self, bodies, timestamp_s):
         return self._request("post", [self._take(b) for b in bodies])
+
+    def rehearse(self, bodies, order_ids, timestamp_s):
+        self.rehearsed = self.rehearsed + 1
 
     def cancel(self, order_ids, timestamp_s):
         return self._request("cancel", list(order_ids))

@@ -178,6 +178,17 @@ class TestSending:
         assert any(e["pooled"] for e in w.links.orders.published)
 
 
+    def test_rehearsal_sends_and_keeps_nothing(self, w):
+        w.target(*PAIR, ttl_ms=60_000)
+        w.m.tend()
+        before = len(w.venue.log), w.journal.size, dict(w.m.by_id), w.pool.misses, [list(w.m.by_market[MARKET].limits.last_ns)]
+        for _ in range(20):
+            w.guard()
+            w.tick(5)
+        assert w.venue.rehearsed >= 10
+        assert before == (len(w.venue.log), w.journal.size, dict(w.m.by_id), w.pool.misses, [list(w.m.by_market[MARKET].limits.last_ns)])
+
+
 class TestHops:
     def test_only_posts_that_a_fresh_decision_caused_are_measured(self, w):
         w.target(*PAIR)
