@@ -26,7 +26,7 @@ from mmbot.errors import UserError
 from mmbot.ops import warm
 from mmbot.ops.flatten import cancel_everything
 from mmbot.ops.instance import Instance, write_pid
-from mmbot.ops.supervisord import AT_REST, Supervisor, SupervisorError, is_failed_start
+from mmbot.ops.supervisord import AT_REST, Program, Supervisor, SupervisorError, is_failed_start
 from mmbot.ops.view import View
 from shm_layout.segment import Space
 
@@ -94,6 +94,25 @@ def _command(pid: int) -> str:
         return " ".join(psutil.Process(pid).cmdline())[:60] or "?"
     except psutil.Error:
         return "?"
+
+
+class _Deaths:
+    """Counts failed starts. One is forgiven: on a slow machine a process may wait in vain for the exchange and find it the next time."""
+
+    FORGIVEN = 1
+
+    def __init__(self, names: list[str]):
+        self._times, self._down = dict.fromkeys(names, 0), set()
+
+    def gave_up(self, programs: dict[str, Program], view: View) -> str | None:
+        """Name of a process that will not start; call it often, each failed start lasts at least a second."""
+        for name in self._times:
+            failed = is_failed_start(programs[name])
+            self._times[name] += failed and name not in self._down
+            (self._down.add if failed else self._down.discard)(name)
+            if programs[name].state == "FATAL" or max(self._times[name], view.identity(name)[1] - 1) > self.FORGIVEN:
+                return name
+        return None
 
 
 class Group:
@@ -172,7 +191,7 @@ class Group:
 
     def _wait_run(self) -> View:
         view = View(self.cfg)
-        begin, shown, steady_since = mono_ns(), set(), 0
+        begin, shown, steady_since, deaths = mono_ns(), set(), 0, _Deaths(self.names)
         while mono_ns() - begin < START_S * 1e9:
             states = {name: view.state(name) for name in self.names}
             for name in (n for n in self.names if states[n] == "RUN" and n not in shown):
@@ -185,10 +204,8 @@ class Group:
                 steady_since = mono_ns()
             elif mono_ns() - steady_since > STEADY_NS:
                 return view
-            programs = self.supervisor.programs()
-            for name in self.names:
-                if is_failed_start(programs[name]) or view.identity(name)[1] > 1:
-                    raise UserError(self._failure(name, "did not start"))
+            if dead := deaths.gave_up(self.supervisor.programs(), view):
+                raise UserError(self._failure(dead, "did not start"))
             time.sleep(POLL_S)
         raise UserError(self._failure(late or self.names[-1], f"is not in RUN {START_S:g} s after the start"))
 
