@@ -5,6 +5,7 @@ closed terminal at any moment means an orderly stop; if this process is killed o
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mmbot import config
+from mmbot import config, topology
 from mmbot.cli import render
 from mmbot.cli.screen import Screen
 from mmbot.clock import mono_ns
@@ -28,6 +29,7 @@ from mmbot.ops.view import View
 LOOK_S = 0.5
 LINE_EVERY_S = 5.0
 FOREVER_S = 1e9
+NICE = 5
 
 
 @contextmanager
@@ -85,6 +87,7 @@ def _watch(cfg: config.Settings, view: View, tally: Tally, console: Console, beg
     screen = Screen(title(cfg), until, since)
     live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal and not console.quiet else None
     next_line_s, end = 0.0, mono_ns() + (seconds or FOREVER_S) * 1e9
+    _stay_out_of_the_way(cfg)
     if live:
         live.start()
     try:
@@ -102,6 +105,13 @@ def _watch(cfg: config.Settings, view: View, tally: Tally, console: Console, beg
     finally:
         if live:
             live.stop()
+
+
+def _stay_out_of_the_way(cfg: config.Settings) -> None:
+    """Drawing must never take the core's CPU. Only now: processes derive their places from the CPUs that they inherit."""
+    os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    if cfg.cpu.pin:
+        os.sched_setaffinity(0, topology.placement(topology.BY_NAME["discovery"]).cpus)
 
 
 def title(cfg: config.Settings) -> str:
