@@ -50,6 +50,7 @@ def run(cfg: config.Settings, as_json: bool) -> None:
             time.sleep(0.1)
     finally:
         _stop(child)
+        Space(alone.run.name).wipe()
         os.close(lock)
     if not interrupted:
         raise UserError(f"the exchange ended by itself (exit code {child.returncode}): {_last_line(log)}")
