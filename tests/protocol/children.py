@@ -41,7 +41,9 @@ def start(role: str, *args, cpu: int | None = None) -> subprocess.Popen:
 
 def answer(child: subprocess.Popen, timeout_s: float = DEADLINE_S) -> dict:
     """The next JSON line of a child."""
-    ready, _, _ = select.select([child.stdout], [], [], timeout_s)
+    waiting = select.poll()         # not select(): it refuses descriptors beyond 1023
+    waiting.register(child.stdout, select.POLLIN)
+    ready = waiting.poll(timeout_s * 1000)
     line = child.stdout.readline() if ready else ""
     assert line, f"child said nothing (exit status {child.poll()})"
     return json.loads(line)

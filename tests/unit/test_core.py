@@ -1,5 +1,6 @@
 """The core's step as a machine: pure, deterministic, without allocation; what it stamps, when it refreshes, how it starts again."""
 
+import functools
 import os
 
 import numpy as np
@@ -262,8 +263,13 @@ def put(writer, record, index=None):
     return writer.publish() if isinstance(writer, RingWriter) else writer.write(index or 0)
 
 
+@functools.cache
+def targets_of(space):
+    return SeqlockReader(space.attach("targets"))
+
+
 def read_target(space, slot):
-    reader = SeqlockReader(space.attach("targets"))
+    reader = targets_of(space)
     return reader.rec[0] if reader.read(slot) > 0 else None
 
 
