@@ -51,7 +51,7 @@ class Account(Section):
     api_key: SecretStr = SecretStr("")
     api_secret: SecretStr = SecretStr("")
     api_passphrase: SecretStr = SecretStr("")
-    signature_type: Literal[0, 1, 2, 3] = 0
+    signature_type: int = Field(0, ge=0, le=3, description="0 EOA, 1 proxy, 2 safe, 3 deposit wallet")
     funder: str = Field("", description="address that holds the money; empty: the key's own address (signature type 0)")
 
 

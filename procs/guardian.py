@@ -9,12 +9,14 @@ Can go wrong: the venue cannot be reached (reason venue_unreachable; it keeps tr
 """
 
 import asyncio
+import contextlib
 from urllib.parse import urlsplit
 
 import msgspec
 
 from mmbot.actor import Actor, run_async
 from mmbot.clock import mono_ns
+from mmbot.errors import UserError
 from mmbot.execution.credentials import credentials
 from mmbot.execution.http1 import ConnectionPool, HttpAnswer, NotSent, UnknownOutcome
 from mmbot.execution.l2 import L2Auth
@@ -25,6 +27,7 @@ from shm_layout.records import GUARD_BIT, guard_names
 from shm_layout.vitals import alive
 
 TIMEOUT_S = 2.0
+CONNECT_S = 0.5             # how long the first check waits for a connection
 AGAIN_S = 0.05              # between two panic cancels
 STILL_FLAT_S = 1.0          # while unsound, look again so often
 SKEW_EVERY_S, SKEW_WARN_S = 60.0, 1.0
@@ -215,7 +218,8 @@ async def main(actor: Actor) -> None:
     guardian.write(mono_ns())
     actor.ring_bells("guard")
     await guardian.beats.start()
-    await guardian.cancels.start()
+    with contextlib.suppress(UserError):        # without the venue it judges all the same, and says so by itself
+        await guardian.cancels.start(1, CONNECT_S)
     tasks = [asyncio.create_task(t) for t in (guardian.check_for_ever(), guardian.beat_for_ever(), guardian.panic_for_ever(),
                                               guardian.skew_for_ever(), guardian.geoblock_for_ever())]
     stopped = asyncio.create_task(actor.stopped.wait())

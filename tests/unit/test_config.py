@@ -49,6 +49,8 @@ def test_unknown_environment_variable_is_named(monkeypatch):
 def test_environment_beats_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("MMBOT_SIM__SPEED", "7")
     assert config.load(write(tmp_path, "[sim]\nspeed = 3\n")).sim.speed == 7
+    monkeypatch.setenv("MMBOT_ACCOUNT__SIGNATURE_TYPE", "3")
+    assert config.load().account.signature_type == 3
     monkeypatch.setenv("MMBOT_SIM__BASE_PORT", "9100")
     assert config.load(write(tmp_path, "[sim]\nbase_port = 9000\n")).venue.clob_url.endswith(":9100")
 
