@@ -28,7 +28,7 @@ from mmbot.ops.flatten import cancel_everything
 from mmbot.ops.instance import Instance, write_pid
 from mmbot.ops.supervisord import AT_REST, Program, Supervisor, SupervisorError, is_failed_start
 from mmbot.ops.view import View
-from shm_layout.segment import Space
+from shm_layout.segment import SegmentError, Space
 
 START_S = 60.0          # from supervisord's first answer until every process runs
 SUPERVISOR_S = 10.0
@@ -113,6 +113,8 @@ class _Deaths:
             if programs[name].state == "FATAL" or max(self._times[name], view.identity(name)[1] - 1) > self.FORGIVEN:
                 return name
         return None
+
+NEVER_RAN, UNREADABLE = "NEVER_RAN", "UNREADABLE"      # beside the states of mmbot.ops.view
 
 
 class Group:
@@ -240,12 +242,12 @@ class Group:
         for names in (["executor"], [n for n in self.names if n not in ("executor", "sim")], last):
             for name in names:
                 self.supervisor.stop(name)
-                if view.state(name) == "HUNG":
+                if _state(view, name) == "HUNG":
                     self.supervisor.kill(name)
             self._wait_rest(names)
             if names:
                 self.say(f"stopped {', '.join(names)}")
-            if "executor" in names and view.identity("executor")[0] and view.state("executor") != "HALT":
+            if "executor" in names and _state(view, "executor") not in ("HALT", NEVER_RAN):
                 self._cancel_from_here()
 
     def _cancel_from_here(self) -> None:
@@ -341,3 +343,11 @@ def leftovers(cfg: config.Settings) -> dict[str, int]:
     """Processes (name -> pid) that hold segments of the instance right now."""
     return {segment.removeprefix("vitals."): pid for segment, pid in Space(cfg.run.name).holders().items()
             if segment.startswith("vitals.") and pid}
+
+
+def _state(view: View, name: str) -> str:
+    """State of a process as far as its memory tells: a group of another build must be stoppable too."""
+    try:
+        return view.state(name) if view.identity(name)[0] else NEVER_RAN
+    except SegmentError:
+        return UNREADABLE

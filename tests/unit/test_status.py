@@ -10,6 +10,7 @@ import pytest
 
 from mmbot import config, topology
 from mmbot.clock import mono_ns
+from mmbot.ops import group
 from mmbot.ops.picture import AccountView, Link, MarketView, Picture, QuoteView, lag_json, latency_json, marked_pnl, slug, status_json, why_not_quoting
 from mmbot.ops.tally import Tally
 from mmbot.ops.view import View
@@ -264,3 +265,14 @@ class TestTally:
         document = t.document()
         assert (document["orders"], document["fills"], document["halts"]) == (6, 2, [])
         assert document["lag"]["links"][0]["lag"] == 0
+
+
+def test_a_group_of_another_build_can_be_stopped(cfg):
+    """Its memory cannot be read, so its executor's goodbye cannot be seen; that must not keep anybody from stopping it."""
+    other = Space(cfg.run.name, "f" * 64)
+    other.create_missing({}, {}, ["executor"])
+    try:
+        assert group._state(View(cfg), "executor") == group.UNREADABLE
+    finally:
+        other.wipe()
+    assert group._state(View(cfg), "executor") == group.NEVER_RAN
