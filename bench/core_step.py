@@ -2,7 +2,7 @@
 
     python bench/core_step.py [--quick] [--json]
 
-Each row is one kind of input to `mmbot.core.step` with two windows quoted. Times come from CLOCK_MONOTONIC around each single step, less
+Each row is one kind of input to `mmbot.core.step` with two windows quoted and own orders in their books. Times come from CLOCK_MONOTONIC around each single step, less
 the cost of the clock itself. Prints figures, asserts nothing.
 """
 
@@ -26,7 +26,7 @@ _STEP = core.step
 
 
 @njit
-def run(n, src, mids, levels, state, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns, scratch, out):
+def run(n, src, mids, levels, state, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns, scratch, out):
     """``n`` inputs of one kind, each with new content, 2 ms of virtual time apart. out[i]: ns of step i. Returns how many changed quotes."""
     changed = 0
     for i in range(n):
@@ -34,8 +34,12 @@ def run(n, src, mids, levels, state, market, oracle, spot, markets, account, gua
         wall_ns += 2_000_000
         market[0].t_recv_ns = now_ns
         spot[0].t_recv_ns = now_ns
-        market[0].bid_px_e4[0] = mids[i]
-        market[0].ask_px_e4[0] = mids[i] + 100
+        for k in range(r.TOP_N):
+            market[0].bid_px_e4[k] = mids[i] - 100 * k
+            market[0].ask_px_e4[k] = mids[i] + 100 + 100 * k
+        own[0].t_update_ns = now_ns
+        own[0].order[0].size_u6 = 20_000_000 + (i & 1) * 5_000_000
+        own[0].order[0].t_sent_ns = now_ns
         spot[0].bid = levels[i]
         spot[0].ask = levels[i] + 0.01
         if src == 2:
@@ -43,7 +47,7 @@ def run(n, src, mids, levels, state, market, oracle, spot, markets, account, gua
             oracle[0].t_recv_ns = now_ns
             oracle[0].px = levels[i]
         before = mono_ns_compiled(scratch)
-        bits = _STEP(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns)
+        bits = _STEP(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
         out[i] = mono_ns_compiled(scratch) - before
         changed += (bits & 0xFF) != 0
     return changed
@@ -61,11 +65,11 @@ def world():
     params = params_record(Strategy(warmup_ns=0, stale_oracle_ns=10**15, stale_market_ns=10**15, cutoff_s=0, next_lead_s=10_000), 1)
     state = np.zeros(1, core.STATE)
     market, oracle, spot = np.zeros(1, r.MARKET), np.zeros(1, r.ORACLE), np.zeros(1, r.SPOT)
-    markets, account, guard = np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
+    own, markets, account, guard = np.zeros(1, r.OWN), np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
     account["t_update_ns"], account["state"], account["user_ok"], account["cash_u6"] = 1, r.AS_READY, 1, 10**9
     guard["t_update_ns"], guard["quoting_allowed"] = 1, 1
     now, wall = 1000 * SECOND, (START_S + 10) * SECOND
-    args = (state, market, oracle, spot, markets, account, guard, params)
+    args = (state, market, oracle, spot, own, markets, account, guard, params)
 
     def step(src):
         core.step(state, src, *args[1:], now, wall)
@@ -81,8 +85,14 @@ def world():
         row["market_id"], row["slot"], row["start_s"], row["end_s"] = r.market_id(start, 900), slot, start, start + 900
         row["duration_s"], row["state"], row["accepting"], row["tick_e4"], row["min_size_u6"] = 900, r.MS_OPEN, 1, 100, 5_000_000
         market["kind"], market["market_id"], market["slot"], market["tick_e4"] = r.MK_BOOK, row["market_id"], slot, 100
-        market["n_bid"] = market["n_ask"] = 1
-        market["bid_px_e4"][0, 0], market["ask_px_e4"][0, 0], market["t_recv_ns"] = 5000, 5100, now
+        market["n_bid"] = market["n_ask"] = r.TOP_N
+        market["bid_px_e4"], market["ask_px_e4"] = 5000 - 100 * np.arange(r.TOP_N), 5100 + 100 * np.arange(r.TOP_N)
+        market["bid_size_u6"] = market["ask_size_u6"] = 250_000_000
+        market["t_recv_ns"] = now
+        own["market_id"], own["slot"], own["n"], own["t_update_ns"] = row["market_id"], slot, 4, now - 1
+        for k in range(4):
+            own["order"][0, k] = (k % 2, r.BUY, 4900 - 100 * (k // 2), 20_000_000, now - 1)
+        step(r.SRC_OWN)
         step(r.SRC_MARKET)
     assert all(state["target"]["n_quotes"][0, r.slot_of(s, 900)] == 4 for s in (START_S, START_S + 900))
     return args, now, wall
@@ -100,7 +110,7 @@ def measure(n: int) -> list[dict]:
     rows = []
     for name, src, mids in (("book, top unchanged", r.SRC_MARKET, still), ("book, top moves", r.SRC_MARKET, moving),
                             ("Chainlink print", r.SRC_ORACLE, still), ("Binance best bid/ask", r.SRC_SPOT, still),
-                            ("timer, all windows", r.SRC_TIMER, still)):
+                            ("own orders change", r.SRC_OWN, still), ("timer, all windows", r.SRC_TIMER, still)):
         (state, *inputs), now, wall = world()
         run(min(n, 1000), src, mids, prices, state, *inputs, now, wall, scratch, out)
         (state, *inputs), now, wall = world()

@@ -4,13 +4,14 @@ Owns: STATE (everything the core remembers) and TARGET per slot. `step` runs the
 source of records and the sink of targets differ. `burst` is the live source: it spins over the rings and seqlocks of shared
 memory, hands each record to `step` and publishes what changed.
 Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance; seqlocks markets, account,
-guard, and book and oracle when it attaches.
+own, guard, and book and oracle when it attaches.
 Can go wrong: any input can be missing, late, repeated or absurd; each such case ends in a gate (`risk.gates`), never in an
 exception. The core may be killed at any instant: a target past its deadline means "no quotes" to the executor, and `attach` rebuilds
 the state from what the others keep in memory.
 
 How one step goes: the input updates its part of STATE; then for each window it touches, `_decide` asks the gates, prices the
-window, builds the ladder and compares it with the target that stands.
+window, builds the ladder and compares it with the target that stands. Mid, spread and the post-only limit are those of the others'
+book: our own orders are taken out first (`books.others`), or the fair value would refer to our own quotes.
 """
 
 import math
@@ -18,6 +19,7 @@ import math
 import numpy as np
 from numba import boolean, float64, from_dtype, int64, types, void
 
+from mmbot.books import others
 from mmbot.clock import mono_ns_compiled
 from mmbot.quoting import ladder, pair, skew
 from mmbot.quoting.rounding import ONE_E4, in_range
@@ -38,7 +40,7 @@ MAX_LEVELS = r.MAX_QUOTES // 2
 QUOTES_SHIFT, DECISION_SHIFT, WRITE_SHIFT = 0, 8, 16
 SLOT_MASK = (1 << r.MARKET_SLOTS) - 1
 
-#: What the core remembers of one window: its newest top of book, the prices it holds against noise, its possible loss.
+#: What the core remembers of one window: the others' best prices, the prices it holds against noise, its possible loss.
 SLOT = np.dtype([
     ("market_id", "<i8"), ("tick_e4", "<i8"), ("bid_px_e4", "<i8"), ("ask_px_e4", "<i8"), ("suspect", "<i8"), ("resolved", "<i8"),
     ("t_recv_ns", "<i8"), ("held_up_e4", "<i8"), ("held_down_e4", "<i8"), ("slack_on", "<i8"), ("worst_u6", "<i8"),
@@ -56,12 +58,12 @@ STATE = np.dtype([
     ("attached_ns", "<i8"), ("decisions", "<i8"), ("cause", CAUSE), ("shared", SHARED), ("draft", DRAFT),
     ("boundary_s", "<i8", (r.BOUNDARIES,)), ("boundary_trusted", "<i8", (r.BOUNDARIES,)), ("boundary_ln", "<f8", (r.BOUNDARIES,)),
     ("vol", volatility.VOL), ("ref", reference.REF), ("avg", average.AVG),
-    ("slot", SLOT, (r.MARKET_SLOTS,)), ("target", r.TARGET, (r.MARKET_SLOTS,)),
+    ("slot", SLOT, (r.MARKET_SLOTS,)), ("others", others.OTHERS, (r.MARKET_SLOTS,)), ("target", r.TARGET, (r.MARKET_SLOTS,)),
 ])
 
 (STATE_T, SLOT_T, CAUSE_T, DRAFT_T, TARGET_T, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, INFO_T, ACCOUNT_T, POSITION_T, GUARD_T,
- PARAMS_T) = (from_dtype(d) for d in (
-     STATE, SLOT, CAUSE, DRAFT, r.TARGET, r.MARKET, r.ORACLE, r.SPOT, r.MARKETS, r.MARKET_INFO, r.ACCOUNT, r.POSITION, r.GUARD, r.PARAMS))
+ PARAMS_T, OWN_T) = (from_dtype(d) for d in (
+     STATE, SLOT, CAUSE, DRAFT, r.TARGET, r.MARKET, r.ORACLE, r.SPOT, r.MARKETS, r.MARKET_INFO, r.ACCOUNT, r.POSITION, r.GUARD, r.PARAMS, r.OWN))
 
 
 def array_of(record) -> types.Array:
@@ -69,8 +71,37 @@ def array_of(record) -> types.Array:
     return types.Array(record, 1, "C")
 
 
-@kernel(int64(STATE_T, MARKET_T, MARKETS_T))
-def _on_market(state, m, markets):
+@kernel(int64(STATE_T, int64, int64))
+def _see_others(state, index, now_ns):
+    """Work out the others' best prices of a slot. Returns its bit if they differ from before."""
+    slot = state.slot[index]
+    bid, ask = others.best(state.others[index], now_ns)
+    if bid == slot.bid_px_e4 and ask == slot.ask_px_e4:
+        return 0
+    slot.bid_px_e4, slot.ask_px_e4 = bid, ask
+    return 1 << index
+
+
+@kernel(int64(STATE_T, OWN_T, int64))
+def _on_own(state, own, now_ns):
+    """Take what may rest of ours in a window. Returns the bit of its slot if that changes what the others' book looks like."""
+    if own.slot < 0 or own.slot >= r.MARKET_SLOTS:
+        return 0
+    others.take_own(state.others[own.slot], own, now_ns)
+    return _see_others(state, own.slot, now_ns)
+
+
+@kernel(void(STATE_T, int64))
+def _review_others(state, now_ns):
+    """Look again at books of which time has settled what is ours."""
+    for index in range(r.MARKET_SLOTS):
+        review_ns = state.others[index].review_ns
+        if review_ns != 0 and now_ns >= review_ns:
+            _see_others(state, index, now_ns)
+
+
+@kernel(int64(STATE_T, MARKET_T, MARKETS_T, int64))
+def _on_market(state, m, markets, now_ns):
     """Take the top of a book. Returns the bit of its slot, 0 when the record is of no use."""
     if m.slot < 0 or m.slot >= r.MARKET_SLOTS or m.market_id <= 0:
         return 0
@@ -85,8 +116,8 @@ def _on_market(state, m, markets):
     if m.kind == r.MK_RESOLVED:
         slot.resolved = 1
     slot.suspect = 1 if m.kind == r.MK_SUSPECT or m.flags & (r.MF_SUSPECT | r.MF_CROSSED) else 0
-    slot.bid_px_e4 = m.bid_px_e4[0] if m.n_bid > 0 else 0
-    slot.ask_px_e4 = m.ask_px_e4[0] if m.n_ask > 0 else 0
+    others.take_book(state.others[m.slot], m)
+    _see_others(state, m.slot, now_ns)
     if m.tick_e4 > 0:
         slot.tick_e4 = m.tick_e4
     slot.t_recv_ns = m.t_recv_ns
@@ -411,14 +442,14 @@ def _decide(state, index, markets, account, params, now_ns, wall_ns):
     return _commit(state, params, index, row.market_id, now_ns)
 
 
-@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
-def _take(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, OWN_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
+def _take(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
     """Let one input into the state. Returns the bits of the slots it touches."""
     cause = state.cause
     _set_cause(cause, src, 0, now_ns, now_ns)       # a timer's cause is now; so is a change of parameters
     if src == r.SRC_MARKET:
         _set_cause(cause, src, market.t_exch_ns, market.t_recv_ns, market.t_pub_ns)
-        return _on_market(state, market, markets)
+        return _on_market(state, market, markets, now_ns)
     if src == r.SRC_ORACLE:
         _set_cause(cause, src, oracle.t_exch_ns, oracle.t_recv_ns, oracle.t_pub_ns)
         return SLOT_MASK if _on_oracle(state, oracle, params, wall_ns) else 0
@@ -427,6 +458,9 @@ def _take(state, src, market, oracle, spot, markets, account, guard, params, now
         moved = _on_spot(state, spot, wall_ns)
         state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
         return SLOT_MASK if moved else 0
+    if src == r.SRC_OWN:
+        _set_cause(cause, src, 0, own.t_update_ns, own.t_update_ns)
+        return _on_own(state, own, now_ns)
     if src == r.SRC_MARKETS:
         _set_cause(cause, src, 0, markets.t_update_ns, markets.t_update_ns)
     elif src == r.SRC_ACCOUNT:
@@ -435,14 +469,15 @@ def _take(state, src, market, oracle, spot, markets, account, guard, params, now
         _set_cause(cause, src, 0, guard.t_update_ns, guard.t_update_ns)
     else:
         state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
+        _review_others(state, now_ns)
     return SLOT_MASK
 
 
-@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
-def _step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+@kernel(int64(STATE_T, int64, MARKET_T, ORACLE_T, SPOT_T, OWN_T, MARKETS_T, ACCOUNT_T, GUARD_T, PARAMS_T, int64, int64))
+def _step(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
     if state.attached_ns == 0:
         state.attached_ns = now_ns
-    touched = _take(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns)
+    touched = _take(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
     if touched == 0:
         return 0
     _share(state, account, guard, params, now_ns, wall_ns)
@@ -453,29 +488,29 @@ def _step(state, src, market, oracle, spot, markets, account, guard, params, now
     return changed
 
 
-_STEP_ARGS = (array_of(STATE_T), int64, array_of(MARKET_T), array_of(ORACLE_T), array_of(SPOT_T), array_of(MARKETS_T),
+_STEP_ARGS = (array_of(STATE_T), int64, array_of(MARKET_T), array_of(ORACLE_T), array_of(SPOT_T), array_of(OWN_T), array_of(MARKETS_T),
               array_of(ACCOUNT_T), array_of(GUARD_T), array_of(PARAMS_T), int64, int64)
 
 
 @kernel(int64(*_STEP_ARGS))
-def step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+def step(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
     """One input in, targets brought up to date. Returns bits: see QUOTES_SHIFT, DECISION_SHIFT, WRITE_SHIFT (0: nothing to do).
 
-    All arrays have one element: ``state`` of STATE (zeros at birth, then only this function's); ``market``, ``oracle``, ``spot`` the
-    record of this input if ``src`` (records.SRC_*) names it; ``markets``, ``account``, ``guard``, ``params`` always as they are now.
+    All arrays have one element: ``state`` of STATE (zeros at birth, then only this function's); ``market``, ``oracle``, ``spot``,
+    ``own`` the record of this input if ``src`` (records.SRC_*) names it; ``markets``, ``account``, ``guard``, ``params`` always as they are now.
     ``now_ns`` is monotonic (ages, deadlines, stamps of the decision), ``wall_ns`` the group's wall clock (where in the window). The
     same calls give the same bytes. The result is in ``state["target"][0, slot]``.
     """
-    return _step(state[0], src, market[0], oracle[0], spot[0], markets[0], account[0], guard[0], params[0], now_ns, wall_ns)
+    return _step(state[0], src, market[0], oracle[0], spot[0], own[0], markets[0], account[0], guard[0], params[0], now_ns, wall_ns)
 
 
 #: Everything a running core owns, in one block: the present inputs, the state, the clock and the burst's own numbers.
 WORK = np.dtype([
-    ("market", r.MARKET), ("oracle", r.ORACLE), ("spot", r.SPOT), ("markets", r.MARKETS), ("account", r.ACCOUNT), ("guard", r.GUARD),
+    ("market", r.MARKET), ("oracle", r.ORACLE), ("spot", r.SPOT), ("own", r.OWN), ("markets", r.MARKETS), ("account", r.ACCOUNT), ("guard", r.GUARD),
     ("params", r.PARAMS), ("state", STATE), ("scratch", "<i8", (2,)),
     ("wall0_ns", "<i8"), ("mono0_ns", "<i8"), ("rate", "<f8"), ("budget_ns", "<i8"), ("next_timer_ns", "<i8"), ("pending", "<i8"),
-    ("handled", "<i8"), ("markets_version", "<i8"), ("account_version", "<i8"), ("guard_version", "<i8"),
-    ("spare", "<i8", (max(d.itemsize for d in (r.MARKETS, r.ACCOUNT, r.GUARD)) // 8,)),
+    ("handled", "<i8"), ("markets_version", "<i8"), ("account_version", "<i8"), ("guard_version", "<i8"), ("own_version", "<i8", (r.MARKET_SLOTS,)),
+    ("spare", "<i8", (max(d.itemsize for d in (r.MARKETS, r.ACCOUNT, r.GUARD, r.OWN)) // 8,)),
 ])
 WORK_T = from_dtype(WORK)
 TIMER_NS = 5_000_000        # gates that shut by themselves (age, cut-off) are looked at this often
@@ -492,8 +527,8 @@ def _span(name: str) -> tuple[int, int]:
 
 
 (_MARKET_0, _MARKET_1), (_ORACLE_0, _ORACLE_1), (_SPOT_0, _SPOT_1), (_MARKETS_0, _MARKETS_1), (_ACCOUNT_0, _ACCOUNT_1), \
-    (_GUARD_0, _GUARD_1), (_SCRATCH_0, _SCRATCH_1), (_SPARE_0, _) = (
-        _span(n) for n in ("market", "oracle", "spot", "markets", "account", "guard", "scratch", "spare"))
+    (_GUARD_0, _GUARD_1), (_OWN_0, _OWN_1), (_SCRATCH_0, _SCRATCH_1), (_SPARE_0, _) = (
+        _span(n) for n in ("market", "oracle", "spot", "markets", "account", "guard", "own", "scratch", "spare"))
 _TARGET_0 = _span("state")[0] + STATE.fields["target"][1] // 8
 _TARGET_WORDS = r.TARGET.itemsize // 8
 _ALL_WRITE = SLOT_MASK << WRITE_SHIFT
@@ -526,7 +561,7 @@ def _send(w, words, bits, t_decide_ns, targets, decisions):
 def _handle(w, words, src, t_pub_ns, now_ns, targets, decisions, vitals):
     """One input through `step` and out. ``t_pub_ns`` > 0: a ring record, whose hops are counted. Returns 1 if quotes changed."""
     wall_ns = w.wall0_ns + int64((now_ns - w.mono0_ns) * w.rate)
-    bits = _step(w.state, src, w.market, w.oracle, w.spot, w.markets, w.account, w.guard, w.params, now_ns, wall_ns)
+    bits = _step(w.state, src, w.market, w.oracle, w.spot, w.own, w.markets, w.account, w.guard, w.params, now_ns, wall_ns)
     if bits == 0 and t_pub_ns <= 0:
         return 0
     decided_ns = _now(words)
@@ -539,12 +574,12 @@ def _handle(w, words, src, t_pub_ns, now_ns, targets, decisions, vitals):
     return 1 if bits & SLOT_MASK else 0
 
 
-@kernel(int64(WORDS, VIEW, int64, int64, int64))
-def _renew(words, mem, known, begin, end):
-    """Copy the latest value of a seqlock to ``words[begin:end]`` if its version is not ``known``. Returns the version now there."""
-    if version(mem, 0) == known:
+@kernel(int64(WORDS, VIEW, int64, int64, int64, int64))
+def _renew(words, mem, index, known, begin, end):
+    """Copy the latest value of a seqlock entry to ``words[begin:end]`` if its version is not ``known``. Returns the version now there."""
+    if version(mem, index) == known:
         return known
-    got = read(mem, 0, words[_SPARE_0:_SPARE_0 + end - begin])
+    got = read(mem, index, words[_SPARE_0:_SPARE_0 + end - begin])
     if got <= 0:                    # the writer was faster all the time: keep the old value, look again soon
         return known
     for i in range(end - begin):
@@ -552,19 +587,31 @@ def _renew(words, mem, known, begin, end):
     return got
 
 
-@kernel(int64(WORK_T, WORDS, VIEW, VIEW, VIEW, int64, WORDS, WORDS, WORDS))
-def _look_around(w, words, markets, account, guard, now_ns, targets, decisions, vitals):
-    """Take in the seqlocks that have a new version, and let time pass. Returns 1 if quotes changed."""
+@kernel(int64(WORK_T, WORDS, VIEW, int64, WORDS, WORDS, WORDS))
+def _look_at_own(w, words, own, now_ns, targets, decisions, vitals):
+    """Take in what changed of our own orders, window by window. Returns 1 if quotes changed."""
     rang = 0
-    seen = _renew(words, guard, w.guard_version, _GUARD_0, _GUARD_1)
+    for slot in range(r.MARKET_SLOTS):
+        seen = _renew(words, own, slot, w.own_version[slot], _OWN_0, _OWN_1)
+        if seen != w.own_version[slot]:
+            w.own_version[slot] = seen
+            rang |= _handle(w, words, r.SRC_OWN, 0, now_ns, targets, decisions, vitals)
+    return rang
+
+
+@kernel(int64(WORK_T, WORDS, VIEW, VIEW, VIEW, VIEW, int64, WORDS, WORDS, WORDS))
+def _look_around(w, words, own, markets, account, guard, now_ns, targets, decisions, vitals):
+    """Take in the seqlocks that have a new version, and let time pass. Returns 1 if quotes changed."""
+    rang = _look_at_own(w, words, own, now_ns, targets, decisions, vitals)
+    seen = _renew(words, guard, 0, w.guard_version, _GUARD_0, _GUARD_1)
     if seen != w.guard_version:
         w.guard_version = seen
         rang |= _handle(w, words, r.SRC_GUARD, 0, now_ns, targets, decisions, vitals)
-    seen = _renew(words, account, w.account_version, _ACCOUNT_0, _ACCOUNT_1)
+    seen = _renew(words, account, 0, w.account_version, _ACCOUNT_0, _ACCOUNT_1)
     if seen != w.account_version:
         w.account_version = seen
         rang |= _handle(w, words, r.SRC_ACCOUNT, 0, now_ns, targets, decisions, vitals)
-    seen = _renew(words, markets, w.markets_version, _MARKETS_0, _MARKETS_1)
+    seen = _renew(words, markets, 0, w.markets_version, _MARKETS_0, _MARKETS_1)
     if seen != w.markets_version:
         w.markets_version = seen
         rang |= _handle(w, words, r.SRC_MARKETS, 0, now_ns, targets, decisions, vitals)
@@ -574,8 +621,8 @@ def _look_around(w, words, markets, account, guard, now_ns, targets, decisions, 
     return rang
 
 
-@kernel(int64(types.Array(WORK_T, 1, "C"), WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS))
-def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_link, binance_link, markets, account, guard, targets,
+@kernel(int64(types.Array(WORK_T, 1, "C"), WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS, VIEW, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS))
+def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_link, binance_link, own, markets, account, guard, targets,
           decisions, vitals):
     """Spin over all inputs until quotes changed or the budget is used up. See `Core.bind` for the arguments.
 
@@ -602,7 +649,7 @@ def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_lin
             rang |= _handle(w, words, r.SRC_ORACLE, w.oracle.t_pub_ns, now, targets, decisions, vitals)
         if polls % LOOK_EVERY == 0:
             now = _now(words)
-            rang |= _look_around(w, words, markets, account, guard, now, targets, decisions, vitals)
+            rang |= _look_around(w, words, own, markets, account, guard, now, targets, decisions, vitals)
         polls += 1
         if now >= end:
             break
@@ -623,7 +670,7 @@ class Core:
         self.work["params"] = params
         self.state = self.work["state"]
         self.work["rate"], self.work["budget_ns"] = 1.0, BUDGET_NS
-        self._inputs = tuple(self.work[n] for n in ("market", "oracle", "spot", "markets", "account", "guard", "params"))
+        self._inputs = tuple(self.work[n] for n in ("market", "oracle", "spot", "own", "markets", "account", "guard", "params"))
         self._lost = 0
 
     def set_clock(self, wall0_ns: int, mono0_ns: int, rate: float, budget_ns: int = BUDGET_NS) -> None:
@@ -636,7 +683,7 @@ class Core:
         self._rings, self._seqlocks = rings, seqlocks
         feeds = [rings[n] for n in ("md.market", "md.oracle", "md.binance")]
         self._args = (self.work, self.words, *(f.mem for f in feeds), *(f.link for f in feeds),
-                      *(seqlocks[n].mem for n in ("markets", "account", "guard")), targets.mem, decisions.mem, vitals.mem)
+                      *(seqlocks[n].mem for n in ("own", "markets", "account", "guard")), targets.mem, decisions.mem, vitals.mem)
         self._targets = targets
 
     def take(self, src: int, now_ns: int) -> int:
@@ -647,7 +694,8 @@ class Core:
         return bits
 
     def attach(self, now_ns: int) -> None:
-        """Take in the present as the other processes keep it: market table, account, guard, oracle memory, books.
+        """Take in the present as the other processes keep it: market table, account, guard, oracle memory, own
+        orders, books.
 
         State, not history: this is all a restarted core needs to quote again in mid-window. Also run after a lapped ring. All targets
         are written anew, so none of an earlier life stays.
@@ -663,11 +711,12 @@ class Core:
                 if record["t_obs_ms"] > 0:
                     self.work["oracle"] = record
                     self.take(r.SRC_ORACLE, now_ns)
-        book = self._seqlocks["book"]
-        for slot in range(r.MARKET_SLOTS):
-            if book.read(slot) > 0:
-                self.work["market"] = book.rec
-                self.take(r.SRC_MARKET, now_ns)
+        for name, field, src in (("own", "own", r.SRC_OWN), ("book", "market", r.SRC_MARKET)):
+            reader = self._seqlocks[name]
+            for slot in range(r.MARKET_SLOTS):
+                if reader.read(slot) > 0:
+                    self.work[field] = reader.rec
+                    self.take(src, now_ns)
         self.work["pending"] |= _ALL_WRITE
 
     def spin(self) -> int:

@@ -1,6 +1,6 @@
 """Process `executor`: desired quotes x live orders -> posts and cancels. The only process that spends money. Wiring only.
 
-Writes: `account`, `orders`, the order journal. Reads: `targets`, `markets`, `user`, `guard`. Woken by its doorbell, and every 5 ms anyway.
+Writes: `account`, `own`, `orders`, the order journal. Reads: `targets`, `markets`, `user`, `guard`. Woken by its doorbell, and every 5 ms anyway.
 Can go wrong: see `mmbot.execution.manager` and `recovery`; the account state stays BOOT or RECONCILING, and nothing is quoted, until the
 venue's orders and trades have been read.
 """
@@ -44,7 +44,8 @@ def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
     user = actor.ring_readers["user"]
     user.link[0] = max(int(user.link[0]) - 1, 0)     # the newest record says whether the user channel is up, and on which connection
     readers = actor.seqlock_readers
-    links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"], actor.ring_writers["orders"])
+    links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"],
+                  actor.seqlock_writers["own"], actor.ring_writers["orders"])
     journal = OrderJournal(cfg.run.path / "journal" / "orders.log")
     return OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns), gateway
 

@@ -22,6 +22,7 @@ CACHE_LINE = 64
 MARKET_SLOTS = 8          # 4 windows of 15 minutes (slots 0-3), 4 windows of 5 minutes (slots 4-7)
 TOP_N = 5                 # levels per side in a market record
 MAX_QUOTES = 8            # 2 outcomes x 4 ladder levels
+MAX_OWN = 16              # prices of one window at which own orders may rest: each quote and what it replaces
 BOUNDARIES = 16           # remembered TWAP prints at window boundaries, one per 300 s
 ID_WORDS = 4              # a 256-bit id (token, condition, order digest): 4 x 64 bits, most significant first
 UUID_WORDS = 2
@@ -59,7 +60,7 @@ AS_BOOT, AS_RECONCILING, AS_READY, AS_HALTED = 0, 1, 2, 3
 OE_SENT, OE_LIVE, OE_REJECTED, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_UNKNOWN, OE_ADOPTED = 1, 2, 3, 4, 5, 6, 7, 8
 
 # where an input of the core's step came from
-SRC_TIMER, SRC_MARKET, SRC_ORACLE, SRC_SPOT, SRC_MARKETS, SRC_ACCOUNT, SRC_GUARD, SRC_PARAMS = 0, 1, 2, 3, 4, 5, 6, 7
+SRC_TIMER, SRC_MARKET, SRC_ORACLE, SRC_SPOT, SRC_MARKETS, SRC_ACCOUNT, SRC_GUARD, SRC_PARAMS, SRC_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
 # gate bitmap of a decision: a set bit says why (part of) the quotes of a market are absent
 GATES = (
@@ -176,6 +177,15 @@ ACCOUNT = _record("ACCOUNT", [
     ("position", POSITION, (MARKET_SLOTS,)),
 ], 128 + 8 * 96)
 
+#: All own orders of one window at one price of one token and side. ``size_u6`` is what may still rest,
+#: ``t_sent_ns`` when the newest of them was sent.
+OWN_ORDER = _record("OWN_ORDER", [("token", _I), ("side", _I), ("px_e4", _I), ("size_u6", _I), ("t_sent_ns", _I)], 40)
+
+#: Everything of ours that may rest in one window's book: orders under way and cancels not confirmed included. The rest of ``order`` is 0.
+OWN = _record("OWN", [
+    ("market_id", _I), ("slot", _I), ("n", _I), ("t_update_ns", _I), ("order", OWN_ORDER, (MAX_OWN,)),
+], 32 + 16 * 40)
+
 #: One step in the life of an own order, with the stamps of what caused it.
 ORDER_EVENT = _record("ORDER_EVENT", [
     ("kind", _I), ("t_ns", _I), ("market_id", _I), ("token", _I), ("side", _I), ("level", _I), ("px_e4", _I), ("size_u6", _I),
@@ -205,7 +215,7 @@ PARAMS = _record("PARAMS", [
 ], 35 * 8)
 
 LAYOUT_HASH = hashlib.sha256(
-    repr((ABI, MARKET_SLOTS, TOP_N, MAX_QUOTES, BOUNDARIES, GATES, GUARD_REASONS,
+    repr((ABI, MARKET_SLOTS, TOP_N, MAX_QUOTES, MAX_OWN, BOUNDARIES, GATES, GUARD_REASONS,
           sorted((k, v) for k, v in globals().items() if k.isupper() and isinstance(v, int)),
           [(name, dt.descr, dt.itemsize) for name, dt in _REGISTRY.items()])).encode()
 ).hexdigest()

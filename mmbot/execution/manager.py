@@ -1,11 +1,11 @@
 """The order manager: what the core desires and what lives at the venue are brought together here, and only here.
 
-Owns: every own order from before its POST to its end, the positions, the token buckets, and the executor's two outputs (`account`,
+Owns: every own order from before its POST to its end, the positions, the token buckets, and the executor's outputs (`account`, `own`,
 `orders`). Reads: `targets`, `markets`, `guard`, `user`. Runs in the executor's event loop, single-threaded: `on_wake` for the doorbell,
 callbacks for answers; slow reads live in `recovery`. No sockets and no clock of its own: transport, pool and clocks are injected.
 
 The path from a bell to a POST: read the target, `diff`, take pre-signed orders, write ahead, one write. Everything else (order
-events, account record, counters) waits until the bytes are out.
+events, own orders, account record, counters) waits until the bytes are out; `own` follows at once, ahead of the venue's book frame.
 
 Order states: PENDING (sent, not confirmed) -> LIVE -> CANCELING -> DONE. A POST or cancel whose answer is lost or not understood keeps
 its state and is marked unknown: its key is busy until the venue, asked by order id, has said what became of it; nothing is repeated blindly.
@@ -26,7 +26,7 @@ from functools import partial
 from mmbot.config import Execution
 from mmbot.execution.http1 import NotSent, UnknownOutcome
 from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, done_line, sent_line
-from mmbot.execution.publisher import HALTS, account_row, event_row
+from mmbot.execution.publisher import HALTS, account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import TokenBucket
 from mmbot.execution.reconcile import CANCELING, DONE, LIVE, PENDING, Limits, Order, diff
 from mmbot.execution.windows import Window, market_of, rows_of
@@ -88,10 +88,11 @@ def _quotes(t: list[int]) -> tuple:
 class Links:
     """The memory the manager reads and writes, each with the interface of its shm_layout class."""
 
-    __slots__ = ("targets", "markets", "guard", "user", "account", "orders")
+    __slots__ = ("targets", "markets", "guard", "user", "account", "own", "orders")
 
-    def __init__(self, targets, markets, guard, user, account, orders):
-        self.targets, self.markets, self.guard, self.user, self.account, self.orders = targets, markets, guard, user, account, orders
+    def __init__(self, targets, markets, guard, user, account, own, orders):
+        self.targets, self.markets, self.guard, self.user = targets, markets, guard, user
+        self.account, self.own, self.orders = account, own, orders
 
 
 class OrderManager:
@@ -205,6 +206,7 @@ class OrderManager:
                 if window is not None:
                     self._leave(window)
                 window = self.windows[slot] = self.by_market.get(market_id) or self._new_window(market_id, slot)
+                window.own_due, window.own_rows = True, None
             window.load(row)
             self._slots = [s for s, w in enumerate(self.windows) if w is not None]
             if not window.tradable:
@@ -321,6 +323,7 @@ class OrderManager:
         cause = (*window.cause, self._t_wake_ns, t_send)
         fresh = fresh and any(q not in window.previous for q in quotes)
         orders = [self._sent(window, q, s, pooled, cause, t_send, now) for q, s, pooled in signed]
+        self._publish_own(window)
         self.order_tokens.spend(len(orders), now)
         self.n_orders += len(orders)
         future.add_done_callback(partial(self._posted, window, orders, fresh))
@@ -364,6 +367,7 @@ class OrderManager:
                       signed.size_u6, PENDING, t_send)
         order.pooled, order.params_version, order.cause = pooled, window.params_version, cause
         window.orders[order.order_id] = self.by_id[order.order_id] = order
+        window.own_due = True
         window.limits.last_ns[order.key] = now
         self._events.append((OE_SENT, t_send, order))
         return order
@@ -517,7 +521,7 @@ class OrderManager:
         window = self.by_market.get(o.market_id)
         if window is not None:
             window.orders.pop(o.order_id, None)
-            window.dirty = True
+            window.dirty = window.own_due = True
             if o.open_u6 > DUST_U6:
                 window.tail[o.order_id] = o
         self._archive.append(o)
@@ -669,6 +673,7 @@ class OrderManager:
         o.matched_u6 = matched_u6
         self._touch(o)
         if (window := self.by_market.get(o.market_id)) is not None:
+            window.own_due = True
             self._hold(window, o.key, now)
 
     @staticmethod
@@ -680,6 +685,7 @@ class OrderManager:
 
     def _filled(self, window: Window, o: Order, size_u6: int, now: int) -> None:
         o.booked_u6 += size_u6
+        window.own_due = True
         if o.booked_u6 > o.matched_u6:
             self._hold(window, o.key, now)
         if o.state == DONE:
@@ -706,6 +712,9 @@ class OrderManager:
         """Publish what happened; true if there was anything."""
         now = self.mono_ns()
         busy = bool(self._events or self._lines)
+        for window in self.by_market.values():
+            if window.own_due:
+                self._publish_own(window)
         if self._events:
             self._account_dirty = True
             events, self._events = self._events, []
@@ -724,6 +733,24 @@ class OrderManager:
                 self.journal_ok = False
                 self.report.error("journal", str(e))
         return busy
+
+    def _publish_own(self, window: Window) -> None:
+        """Tell the core what may rest in a window's book, if that changed. A window without a slot has no reader."""
+        window.own_due = False
+        rows = own_rows(window)
+        if rows == window.own_rows or self.windows[window.slot] is not window:
+            return
+        window.own_rows = rows
+        out = self.links.own
+        out.words[:] = own_row(window.market_id, window.slot, self.mono_ns(), rows)
+        out.write(window.slot)
+
+    def publish_nothing_own(self) -> None:
+        """Write empty own orders for every slot: what an earlier life said is no longer true."""
+        out, now = self.links.own, self.mono_ns()
+        for slot, window in enumerate(self.windows):
+            out.words[:] = own_row(0 if window is None else window.market_id, slot, now, ())
+            out.write(slot)
 
     def publish_account(self, now: int) -> None:
         """Write the account record."""

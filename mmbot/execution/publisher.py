@@ -1,23 +1,26 @@
-"""What the executor tells the others: the account record and the order events, packed as rows of integers.
+"""What the executor tells the others: account, own resting orders and order events, packed as rows of integers.
 
-Owns: the order of the words (taken from the dtypes, asserted at import). Written by the order manager into the `account` seqlock
-and the `orders` ring; read by the core, the guardian, the monitor. Packing whole rows is several times cheaper than setting fields.
+Owns: the order of the words (taken from the dtypes, asserted at import). Written by the order manager into the seqlocks `account` and
+`own` and the ring `orders`; read by the core, the guardian, the monitor. Packing whole rows is several times cheaper than setting fields.
 """
 
 from mmbot.execution.reconcile import ONE_E4, Order
 from mmbot.execution.windows import Window
 from mmbot.inventory.positions import Positions
-from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, ORDER_EVENT, POSITION
+from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION
 
 #: ACCOUNT.halt_reason: why the executor wants no orders
 HALTS = ("", "starting", "user_channel", "guard", "guard_silent", "journal", "stopping")
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
 _EMPTY = (0,) * (POSITION.itemsize // 8)
+_OWN_WORDS = OWN_ORDER.itemsize // 8
+_NO_ORDERS = (0,) * (OWN.fields["order"][0].itemsize // 8)
 
 assert ACCOUNT.names == ("t_update_ns", "state", "halt_reason", "user_ok", "cash_u6", "reserved_u6", "exposure_u6", "realized_u6", "live_orders",
                          "orders", "cancels", "fills", "rejects", "unknown", "volume_u6", "fees_u6", "position")
 assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
                           "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6")
+assert OWN.names == ("market_id", "slot", "n", "t_update_ns", "order") and OWN_ORDER.names == ("token", "side", "px_e4", "size_u6", "t_sent_ns")
 assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "level", "px_e4", "size_u6", "filled_u6", "status", "reason",
                              "http_status", "pooled", "params_version", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
                              "t_wake_ns", "t_send_ns", "t_ack_ns", "order_id", "trade_id")
@@ -57,6 +60,28 @@ def account_row(head: tuple, cash_u6: int, tail: tuple, windows: list[Window | N
     assert len(windows) == MARKET_SLOTS
     return [*head, cash_u6, reserved, exposure, positions.realized_u6, live, orders, cancels, positions.fills, rejects, unknown,
             positions.volume_u6, positions.fees_u6, *rows]
+
+
+def own_rows(window: Window) -> tuple:
+    """What may rest of ours in a window: rows (token, side, px_e4, size_u6, t_sent_ns) one after the other, one per price.
+
+    Orders of every state that is not over count with what is left of them. The best-priced MAX_OWN rows when there are more.
+    """
+    sizes = {}
+    for o in window.orders.values():
+        if (rest := o.rest_u6) > 0:
+            at = o.token, o.side, o.px_e4
+            size, sent_ns = sizes.get(at, (0, 0))
+            sizes[at] = size + rest, max(sent_ns, o.t_sent_ns)
+    if len(sizes) > MAX_OWN:
+        ranked = sorted(sizes, key=lambda at: -at[2] if at[1] == BUY else at[2] - ONE_E4)
+        sizes = {at: sizes[at] for at in ranked[:MAX_OWN]}
+    return tuple([n for at, size in sizes.items() for n in (*at, *size)])
+
+
+def own_row(market_id: int, slot: int, t_update_ns: int, rows: tuple) -> tuple:
+    """OWN as integers, of `own_rows`."""
+    return (market_id, slot, len(rows) // _OWN_WORDS, t_update_ns, *rows, *_NO_ORDERS[len(rows):])
 
 
 def event_row(kind: int, t_ns: int, order: Order, status: int = 0, reason: int = 0, http_status: int = 0, filled_u6: int = 0,

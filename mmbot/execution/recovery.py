@@ -63,6 +63,7 @@ class Recovery:
         """From nothing to READY: markets known, no order of ours at the venue, positions from its trades. Tries until it succeeds."""
         m, backoff = self.m, BACKOFF_FIRST_S
         m.state = AS_RECONCILING
+        m.publish_nothing_own()
         while not m.stopping:
             m.publish_account(m.mono_ns())
             try:
@@ -83,6 +84,7 @@ class Recovery:
                 o.unknown = True
                 if window:
                     window.orders[o.order_id] = o
+                    window.own_due = True
         if m.journal.damaged:
             m.report.error("journal_damaged", f"{m.journal.damaged} damaged lines in the order journal were skipped")
         for row in await self.reads.open_orders():
@@ -281,6 +283,7 @@ class Recovery:
         m.by_id[o.order_id] = o
         if window is not None:
             window.orders[o.order_id] = o
+            window.own_due = True
         m.note(OE_ADOPTED, o)
         m.report.event("adopted")
         if not m.cancel(window, [o], now):

@@ -18,11 +18,12 @@ class Window:
     """One market. ``orders``: own orders that are not over; ``tail``: orders that are over but whose trades have not all been seen.
 
     ``desired``: quotes of the newest target ((token, level, side, px_e4, size_u6), ...), ``previous`` those of the one before.
+    ``own_due``: the set of orders that may rest may have changed since ``own_rows`` was published.
     ``fresh``: the newest target has not been acted on yet and its stamps are those of the decision that changed it.
     """
 
     __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "desired", "previous", "deadline_ns", "changed_ns", "params_version", "cause",
-                 "fresh", "dirty", "was_live", "next_ns", "row")
+                 "fresh", "dirty", "was_live", "next_ns", "row", "own_due", "own_rows")
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
         self.market_id, self.slot, self.limits = market_id, slot, limits
@@ -32,7 +33,8 @@ class Window:
         self.cause = (0, 0, 0, 0, 0)
         self.fresh = self.dirty = self.was_live = False
         self.next_ns = NEVER_NS
-        self.row = None
+        self.row = self.own_rows = None
+        self.own_due = True
         self.outcome = NO_OUTCOME
 
     def load(self, row: tuple) -> None:

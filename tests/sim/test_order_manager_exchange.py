@@ -45,7 +45,7 @@ class Life:
         requests = Requests(world.settings.venue.clob_url, L2Auth(KEY))
         self.gateway = Gateway(requests, *(ConnectionPool(world.settings.venue.clob_url, 2, 2.0) for _ in range(2)))
         self.links = Links(FakeSeqlock(r.TARGET, r.MARKET_SLOTS), FakeSeqlock(r.MARKETS), FakeSeqlock(r.GUARD), FakeRing(r.USER),
-                           FakeSeqlock(r.ACCOUNT), FakeRing(r.ORDER_EVENT))
+                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT))
         self.report = Report()
         self.m = OrderManager(cfg, self.gateway, SignedPool(OrderSigner(KEY), Salts(), 20_000 * MS, 2), OrderJournal(directory / "orders.log"),
                               self.links, self.report, mono_ns, self.clock.now_ns)

@@ -21,6 +21,7 @@ class World:
         self.params = params_record(Strategy(**{"warmup_ns": 0, **strategy}), 1)
         self.state = np.zeros(1, core.STATE)
         self.market, self.oracle, self.spot = np.zeros(1, r.MARKET), np.zeros(1, r.ORACLE), np.zeros(1, r.SPOT)
+        self.own = np.zeros(1, r.OWN)
         self.markets, self.account, self.guard = np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
         self.now_ns = 1000 * SECOND
         self.wall_ns = int((START_S + offset_s) * SECOND)
@@ -45,7 +46,7 @@ class World:
         return self
 
     def step(self, src):
-        return core.step(self.state, src, self.market, self.oracle, self.spot, self.markets, self.account, self.guard, self.params,
+        return core.step(self.state, src, self.market, self.oracle, self.spot, self.own, self.markets, self.account, self.guard, self.params,
                          self.now_ns, self.wall_ns)
 
     def timer(self):
@@ -62,6 +63,28 @@ class World:
                 m[f"n_{side}"] = 1
                 m[f"{side}_px_e4"][0, 0], m[f"{side}_size_u6"][0, 0] = px, 100_000_000
         return self.step(r.SRC_MARKET)
+
+    def levels(self, bids, asks, start_s=START_S):
+        """A book of several levels, [(px_e4, shares)] best first."""
+        m = self.market
+        m["kind"], m["market_id"], m["slot"], m["flags"] = r.MK_BOOK, r.market_id(start_s, 900), r.slot_of(start_s, 900), 0
+        m["t_exch_ns"], m["t_recv_ns"], m["t_pub_ns"], m["tick_e4"] = self.wall_ns, self.now_ns, self.now_ns, 100
+        for side, found in (("bid", bids), ("ask", asks)):
+            m[f"n_{side}"] = min(len(found), r.TOP_N)
+            m[f"{side}_px_e4"] = m[f"{side}_size_u6"] = 0
+            for i, (px, shares) in enumerate(found[:r.TOP_N]):
+                m[f"{side}_px_e4"][0, i], m[f"{side}_size_u6"][0, i] = px, round(shares * 1e6)
+        return self.step(r.SRC_MARKET)
+
+    def rest(self, *orders, start_s=START_S):
+        """The executor says what may rest of ours: (token, px_e4, shares) bids, or (token, px_e4, shares, side)."""
+        o = self.own
+        o[:] = np.zeros(1, r.OWN)
+        o["market_id"], o["slot"] = r.market_id(start_s, 900), r.slot_of(start_s, 900)
+        o["n"], o["t_update_ns"] = len(orders), self.now_ns
+        for i, (token, px, shares, *side) in enumerate(orders):
+            o["order"][0, i] = (token, side[0] if side else r.BUY, px, round(shares * 1e6), self.now_ns)
+        return self.step(r.SRC_OWN)
 
     def print(self, px=PX, kind=r.OK_SPOT, obs_s=None, trusted=1):
         o = self.oracle

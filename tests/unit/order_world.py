@@ -260,7 +260,7 @@ class World:
         self.now = 1_000_000 * MS
         self.wall0 = (START_S + 100) * 1_000_000_000 - self.now
         self.links = Links(FakeSeqlock(r.TARGET, r.MARKET_SLOTS), FakeSeqlock(r.MARKETS), FakeSeqlock(r.GUARD), FakeRing(r.USER),
-                           FakeSeqlock(r.ACCOUNT), FakeRing(r.ORDER_EVENT))
+                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT))
         self.venue = venue or VenueDouble(self)
         self.venue.world = self
         self.report = Report()

@@ -57,10 +57,10 @@ class TestPure:
         _nrt_python.memsys_enable_stats()
 
         @njit
-        def many(n, state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns):
+        def many(n, state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
             for i in range(n):
                 market[0].bid_px_e4[0] = 4000 + 500 * (i & 1)
-                core.step(state, src, market, oracle, spot, markets, account, guard, params, now_ns, wall_ns)
+                core.step(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
 
         @njit
         def leaky(n):
@@ -73,21 +73,21 @@ class TestPure:
 
         def allocations(n, src):
             before = rtsys.get_allocation_stats()
-            many(n, world.state, src, world.market, world.oracle, world.spot, world.markets, world.account, world.guard, world.params,
+            many(n, world.state, src, world.market, world.oracle, world.spot, world.own, world.markets, world.account, world.guard, world.params,
                  world.now_ns, world.wall_ns)
             after = rtsys.get_allocation_stats()
             return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
 
-        for src in (r.SRC_MARKET, r.SRC_ORACLE, r.SRC_SPOT, r.SRC_TIMER):
+        for src in (r.SRC_MARKET, r.SRC_ORACLE, r.SRC_SPOT, r.SRC_TIMER, r.SRC_OWN):
             allocations(1, src)
             assert allocations(2000, src) == allocations(1, src)
         assert int(world.state["decisions"][0]) > 1500
 
     def test_inputs_are_not_written(self):
         world, slot = quoting()
-        inputs = (world.market, world.oracle, world.spot, world.markets, world.account, world.guard, world.params)
+        inputs = (world.market, world.oracle, world.spot, world.own, world.markets, world.account, world.guard, world.params)
         before = [a.tobytes() for a in inputs]
-        for src in range(8):
+        for src in range(9):
             world.step(src)
         assert [a.tobytes() for a in inputs] == before
 
@@ -355,6 +355,29 @@ class TestBurst:
         put(writers["guard"], world.guard)
         assert c.spin() & core.RING_BELL
         assert read_target(space, slot)["n_quotes"] == 0
+
+    def test_own_orders_leave_the_book_when_they_are_told(self, group):
+        """Both ways: by a new version while it spins, and at once when a core starts into it."""
+        space, writers, start = group
+        world, slot = self.world()
+        c = start(world)
+        self.strike(writers, world)
+        world.levels([(4900, 20), (4800, 250)], [(5100, 20), (5200, 250)])
+        world.rest((r.UP, 4900, 20), (r.DOWN, 4900, 20))
+        self.feed(writers, world)
+        for _ in range(4):
+            c.spin()
+        best = [(int(s["bid_px_e4"]), int(s["ask_px_e4"])) for s in c.state["slot"][0, slot:slot + 1]]
+        put(writers["own"], world.own, slot)
+        put(writers["md.market"], world.market)
+        for _ in range(4):
+            c.spin()
+        best += [(int(s["bid_px_e4"]), int(s["ask_px_e4"])) for s in c.state["slot"][0, slot:slot + 1]]
+        put(writers["book"], world.market, slot)
+        again = start(world)
+        again.attach(mono_ns())
+        best += [(int(s["bid_px_e4"]), int(s["ask_px_e4"])) for s in again.state["slot"][0, slot:slot + 1]]
+        assert best == [(4900, 5100), (4800, 5200), (4800, 5200)]
 
     def test_time_alone_makes_a_book_stale_and_keeps_targets_fresh(self, group):
         space, writers, start = group

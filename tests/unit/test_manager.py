@@ -8,7 +8,7 @@ from order_world import MARKET, SLOT, START_S, World
 
 from mmbot.execution.http1 import HttpAnswer
 from mmbot.execution.order_journal import JournalError, OrderJournal, replay
-from mmbot.execution.reconcile import CANCELING, LIVE, PENDING
+from mmbot.execution.reconcile import CANCELING, LIVE, PENDING, Order
 from shm_layout import records as r
 
 PAIR = ((0, 0, 5000, 20), (1, 0, 4900, 20))
@@ -187,6 +187,116 @@ class TestSending:
             w.tick(5)
         assert w.venue.rehearsed >= 10
         assert before == (len(w.venue.log), w.journal.size, dict(w.m.by_id), w.pool.misses, [list(w.m.by_market[MARKET].limits.last_ns)])
+
+
+def own(w):
+    """What the core is told may rest: {(token, px_e4): shares}, and how often it was told."""
+    rec = w.links.own.cells[SLOT].view(r.OWN)[0]
+    rows = rec["order"][:rec["n"]]
+    assert rec["market_id"] == MARKET and rec["slot"] == SLOT and not rec["order"][rec["n"]:].view("<i8").any()
+    assert all(row["side"] == r.BUY and row["t_sent_ns"] <= rec["t_update_ns"] for row in rows)
+    return {(int(row["token"]), int(row["px_e4"])): int(row["size_u6"]) / 1e6 for row in rows}, w.links.own.versions[SLOT]
+
+
+class TestOwn:
+    def test_a_new_life_knows_of_nothing(self, tmp_path):
+        w = World(tmp_path)
+        w.links.own.rec["n"] = 3
+        for slot in range(r.MARKET_SLOTS):
+            w.links.own.write(slot)
+        w.ready()
+        assert all(cell.view(r.OWN)["n"] == 0 and cell.view(r.OWN)["slot"] == slot for slot, cell in enumerate(w.links.own.cells))
+        assert own(w)[0] == {}
+
+    def test_written_after_the_send_and_before_the_answer(self, w):
+        order, told = [], []
+        for name in ("post", "cancel"):
+            original = getattr(w.venue, name)
+            setattr(w.venue, name, lambda *a, name=name, original=original: (order.append(name), original(*a))[1])
+        write = w.links.own.write
+        w.links.own.write = lambda index: (order.append("own"), told.append(w.now), write(index))[2]
+        w.venue.auto = False
+        w.target(*PAIR)
+        assert order == ["post", "own"] and own(w)[0] == {(0, 5000): 20, (1, 4900): 20} and len(w.venue.waiting) == 1
+        w.flush()
+        w.venue.answer()
+        assert order == ["post", "own"], "an order that is confirmed rests as before"
+        w.tick(300, wake=False)
+        w.target((0, 0, 4900, 20), (1, 0, 4900, 20))
+        assert order[2:] == ["post", "own", "cancel"] and own(w)[0] == {(0, 5000): 20, (0, 4900): 20, (1, 4900): 20}
+        w.venue.answer()
+        assert own(w)[0] == {(0, 4900): 20, (1, 4900): 20}
+
+    def test_only_changes_are_written(self, w):
+        w.target(*PAIR, ttl_ms=60_000)
+        _, version = own(w)
+        for _ in range(5):
+            w.tick(100, wake=False)
+            w.guard()
+            w.refresh()
+        assert own(w)[1] == version
+
+    def test_after_a_fill_the_rest(self, w):
+        w.target(*PAIR)
+        up = next(i for i, o in w.venue.live().items() if o["token"] == 0)
+        w.venue.fill(up, 5_000_000)
+        assert own(w)[0] == {(0, 5000): 15, (1, 4900): 20}
+        w.venue.fill(up, 15_000_000)
+        assert own(w)[0] == {(1, 4900): 20}
+
+    def test_a_refused_order_is_taken_back(self, w):
+        w.venue.reject = ["", "invalid post-only order: order crosses book"]
+        w.target(*PAIR)
+        assert own(w)[0] == {(0, 5000): 20}
+
+    def test_a_cancel_without_an_answer_still_rests(self, w):
+        w.target((0, 0, 5000, 20))
+        w.venue.auto = False
+        w.target()
+        w.venue.answer(effect=False, lose=True)
+        assert len(w.m.unknown) == 1 and own(w)[0] == {(0, 5000): 20}
+        w.venue.auto = True
+        w.tick(1, wake=False)
+        w.run(w.recovery.resolve_unknown())
+        assert own(w)[0] == {}
+
+    def test_orders_of_one_price_are_one_row(self, w):
+        w.target((0, 0, 5000, 20), (0, 1, 5000, 15))
+        assert own(w)[0] == {(0, 5000): 35}
+
+    def test_more_prices_than_fit_keep_the_best(self, w):
+        window = w.m.by_market[MARKET]
+        for i in range(20):
+            window.orders[str(i)] = Order(str(i), (0,) * 4, MARKET, i % 2, 0, r.BUY, 4000 + i, TWENTY, LIVE, 0)
+        window.own_due = True
+        w.tick()
+        assert sorted(px for _, px in own(w)[0]) == list(range(4004, 4020))
+
+    def test_an_order_that_is_found_counts_until_it_is_gone(self, w):
+        w.venue.orders["0x" + "ab" * 32] = dict(token=0, side=0, px=4500, size=TWENTY, matched=0, status="LIVE")
+        w.venue.auto = False
+        w.run(w.recovery.compare())
+        assert own(w)[0] == {(0, 4500): 20}
+        w.venue.answer()
+        assert own(w)[0] == {}
+
+    def test_nothing_is_left_after_a_stop(self, w):
+        w.target(*PAIR, ttl_ms=60_000)
+        w.run(_in_loop(w.recovery.stop))
+        assert own(w)[0] == {}
+
+    def test_a_slot_belongs_to_its_newest_window(self, w):
+        w.target(*PAIR, ttl_ms=60_000)
+        w.venue.auto = False
+        rec = w.links.markets.cells[0].copy().view(r.MARKETS)
+        row = rec["row"][0][SLOT]
+        row["market_id"], row["start_s"] = r.market_id(START_S + 3600, 900), START_S + 3600
+        w.links.markets.set(rec)
+        w.tick()
+        cell = w.links.own.cells[SLOT].view(r.OWN)[0]
+        assert cell["market_id"] == r.market_id(START_S + 3600, 900) and cell["n"] == 0
+        w.venue.answer()
+        assert w.links.own.cells[SLOT].view(r.OWN)[0]["market_id"] == r.market_id(START_S + 3600, 900)
 
 
 class TestHops:

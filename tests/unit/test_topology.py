@@ -6,6 +6,7 @@ import pytest
 
 from mmbot import topology
 from mmbot.topology import BY_NAME, PROCESSES, RINGS, SEQLOCKS, placement
+from shm_layout.records import MARKET_SLOTS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +19,10 @@ def test_every_segment_has_exactly_one_writer():
 
 def test_nobody_reads_what_it_writes():
     assert not [p.name for p in PROCESSES if set(p.reads) & set(p.writes)]
+
+
+def test_the_core_knows_what_the_executor_rests():
+    assert topology.writer_of("own") == "executor" and "own" in BY_NAME["core"].reads and SEQLOCKS["own"].count == MARKET_SLOTS
 
 
 def test_bells_ring_readers_that_listen():
