@@ -102,7 +102,7 @@ class Actor:
         self._open_memory()
         self.clock = clock.WallClock() if name == "sim" else clock.sync(cfg.venue.clock_url)
         self._bells = {segment: [Doorbell(self.run_dir / f"bell.{p}") for p in readers]
-                       for segment, readers in topology.BELLS.items() if segment in self.row.writes}
+                       for segment, readers in (topology.BELLS | topology.EARLY_BELLS).items() if segment in self.row.writes}
         self.log.info("start: cpus {} wait {} ({}), epoch {}", sorted(self.place.cpus), self.place.wait, self.place.why,
                       self.vitals_segment.epoch)
 
@@ -141,7 +141,7 @@ class Actor:
                                for p in topology.PROCESSES if row.reads_vitals and p.name != self.name}
 
     def ring_bells(self, segment: str) -> None:
-        """Wake every process that waits for ``segment``; call after publishing it."""
+        """Wake every process that waits for ``segment`` or for what it causes; call after publishing it."""
         for bell in self._bells.get(segment, ()):
             bell.ring()
 

@@ -35,6 +35,7 @@ class BinanceFeed:
             if self.stream.on_frame(payload, t_recv_ns):
                 self._cells[self._t_pub] = mono_ns()
                 self._ring.publish()
+                self.actor.ring_bells("md.binance")
         except BadValue as e:
             self.actor.bad_input("binance_frame", str(e))
 

@@ -43,6 +43,7 @@ class MarketFeed:
         now = mono_ns()
         market.cells[mc.T_PUB_WORD] = now
         publish(self._ring, market.rec)
+        self.actor.ring_bells("md.market")
         write(self._book, market.slot, market.rec)
         hist_record(self._vitals, self._hop, now - market.published_ns)
 

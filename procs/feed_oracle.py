@@ -57,6 +57,7 @@ class OracleFeed:
         now = mono_ns()
         self._ring.rec[0]["t_pub_ns"] = now
         self._ring.publish()
+        self.actor.ring_bells("md.oracle")
         self.actor.vitals.event("records")
 
 

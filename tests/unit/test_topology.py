@@ -31,6 +31,12 @@ def test_bells_ring_readers_that_listen():
             assert segment in BY_NAME[name].reads and BY_NAME[name].wait == "doorbell"
 
 
+def test_early_bells_are_rung_by_the_feeds_of_the_core_for_who_waits_for_it():
+    for segment, names in topology.EARLY_BELLS.items():
+        assert segment in BY_NAME["core"].reads
+        assert set(names) == set(topology.BELLS["targets"])
+
+
 def test_ring_depths_are_powers_of_two():
     assert all(spec.depth & (spec.depth - 1) == 0 for spec in RINGS.values())
 
