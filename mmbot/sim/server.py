@@ -2,7 +2,7 @@
 
 Owns: five servers on 127.0.0.1 (CLOB REST, Gamma, CLOB WebSocket, RTDS, Binance on consecutive ports), the order of work in one turn
 (list windows, step the tape, run the engine's timers, send reference prices), and `sim_clock.json` in the run directory.
-Who calls: `procs/sim.py` inside the group, `mmbot sim` alone (`run_standalone`), tests (`SimServer`).
+Who calls: `procs/sim.py` (inside the group, and alone under `mmbot sim`), tests (`SimServer`).
 What can go wrong: a port in use (UserError naming it and `sim.base_port`); an exception in a turn ends the process, visibly.
 """
 
@@ -11,11 +11,8 @@ import errno
 import gc
 import json
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
-
-import uvloop
 
 from mmbot.clock import WallClock, mono_ns
 from mmbot.config import Settings, paper_endpoints
@@ -203,14 +200,3 @@ async def run(settings: Settings, stopped: asyncio.Event, on_ready: Callable[[di
             server.failed.result()
     finally:
         await server.close()
-
-
-def run_standalone(settings: Settings, on_ready: Callable[[dict], None]) -> None:
-    """The exchange alone, until SIGINT or SIGTERM; ``on_ready`` gets `SimServer.describe` once all ports listen. Errors: UserError."""
-    async def life() -> None:
-        stopped = asyncio.Event()
-        for sig in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
-        await run(settings, stopped, on_ready)
-
-    uvloop.run(life())

@@ -13,12 +13,6 @@ from exchange_world import free_base_port
 
 from mmbot.sim import accounts
 
-ALONE = """
-import json, sys
-from mmbot import config
-from mmbot.sim import server
-server.run_standalone(config.load(sim__base_port=int(sys.argv[1])), lambda about: print(json.dumps(about), flush=True))
-"""
 IN_GROUP = """
 import asyncio, json, pathlib, sys
 from mmbot import config
@@ -44,10 +38,12 @@ def get(about, path):
         return json.load(answer)
 
 
-def test_alone_it_prints_all_a_client_needs_and_stops_on_sigint():
-    child, about = start(ALONE, free_base_port())
+def test_alone_it_prints_all_a_client_needs_and_stops_on_sigint(tmp_path):
+    env = os.environ | {"MMBOT_RUN__DIR": str(tmp_path), "MMBOT_RUN__NAME": f"t{os.getpid()}", "MMBOT_SIM__BASE_PORT": str(free_base_port())}
+    child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "sim", "--json"], stdout=subprocess.PIPE, preexec_fn=die_with_parent, env=env)
     try:
-        assert about["private_key"] == accounts.PAPER_KEY and about["api_secret"] and about["ws_market_url"].endswith("/ws/market")
+        about = json.loads(child.stdout.readline())
+        assert about["private_key"] == accounts.PAPER_KEY and about["api_secret"] and about["market_ws_url"].endswith("/ws/market")
         markets = get(about, "/sim/books")["markets"]
         assert sum(m["bid_e4"] > 0 and m["ask_e4"] > m["bid_e4"] for m in markets) >= 2, "books stand before the first client comes"
         child.send_signal(signal.SIGINT)
