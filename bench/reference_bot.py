@@ -1,7 +1,7 @@
 """What an ordinary Python bot for this venue looks like, in one file: websockets, json, and the official V2 client's own calls.
 
-It follows the best bid of the Up token: when the best bid moves it signs a new post-only BUY there, posts it, and cancels the
-one before. Nothing in it is slowed down on purpose; tick size and neg-risk are given so that no look-up stands on its path.
+It follows the best ask of the Up token, which its own bids do not touch: when the best ask moves it signs a new post-only BUY three
+ticks below, posts it, and cancels the one before. Nothing in it is slowed down on purpose; tick size and neg-risk are given so that no look-up stands on its path.
 Run by `bench/tick_to_order.py`; talks to the exchange simulator on loopback only.
 """
 
@@ -30,15 +30,15 @@ class Bot:
         self.client = ClobClient(host=clob_url, chain_id=137, key=key)
         self.client.set_api_creds(self.client.create_or_derive_api_key())
         self.token, self.options = token, PartialCreateOrderOptions(tick_size=tick, neg_risk=False)
-        self.best_bid, self.live, self.posts = "", "", 0
+        self.best_ask, self.live, self.posts = "", "", 0
 
     def on_frame(self, text: str) -> None:
         frame = json.loads(text)
         for event in frame if isinstance(frame, list) else [frame]:
             for change in event.get("price_changes", ()):
-                if change["asset_id"] == self.token and change["best_bid"] != self.best_bid:
-                    self.best_bid = change["best_bid"]
-                    self.requote(float(self.best_bid))
+                if change["asset_id"] == self.token and change["best_ask"] != self.best_ask:
+                    self.best_ask = change["best_ask"]
+                    self.requote(round(float(self.best_ask) - 0.03, 2))
 
     def requote(self, price: float) -> None:
         order = self.client.create_order(OrderArgs(token_id=self.token, price=price, size=5.0, side=Side.BUY), self.options)

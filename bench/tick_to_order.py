@@ -1,9 +1,13 @@
 """Tick to order, seen from the venue: frame out of the exchange -> last byte of the POST in.
 
-The exchange simulator replays its probe tape: every few hundred ms the top of the book moves by one tick, so that any bot that
-follows the book must quote anew. The simulator stamps each such frame as it leaves and each POST as its last byte arrives; both
+The exchange simulator replays its probe tape: every few hundred ms the best ask moves by one frame, so that any bot that follows the
+book must quote anew. The simulator stamps each such frame as it leaves and each POST as its last byte arrives; both
 stamps come from one clock in one process. mmbot's whole group runs against it first, then `reference_bot.py` with the official V2
 client as `pip install` leaves it (pure Python ECDSA) and with coincurve installed. One machine, one run, ratios from that run.
+
+Read it with care on two CPUs: mmbot's core owns one, so the exchange shares the other with feed and executor, and its own waiting for
+that CPU (to send, and to read the POST) is in mmbot's figure; the reference bot leaves the exchange a CPU of its own. `recv_send` of
+the same run, printed below the table, is the way through mmbot alone.
 """
 
 import argparse
@@ -144,6 +148,8 @@ def show(rows: list[dict], base: dict) -> None:
         table.add_row(r["bot"], f"{r['count']}/{r['probes']}", f"{r['p50_us']:.0f}", f"{r['p90_us']:.0f}", f"{r['p99_us']:.0f}",
                       f"{ratio:.1f}x")
     Console().print(table)
+    own = next(h for h in base["hops"] if h["hop"] == "recv_send")
+    Console().print(f"mmbot's own recv_send in this run: p50 {own['p50_ns'] / 1e3:.0f} us, p99 {own['p99_ns'] / 1e3:.0f} us ({own['count']} orders)")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,8 +1,9 @@
-"""Tape "probe": a calm market whose whole top steps by one tick at a steady pace, for measuring latency. Everything is GENERATED.
+"""Tape "probe": a calm market whose best ask steps at a steady pace, for measuring latency. Everything is GENERATED.
 
-Owns: a flat book 0.48/0.52 on every window, and the steps of the current one: each ``probe_period_ms`` both best prices move one
-tick up, next time down again, so a bot that follows the book must requote. The book is wide enough that the recorded market never
-trades with a bot that quotes inside it or at its best. Spot is flat with a small ripple. Read by `mmbot.sim.tape`.
+Owns: a flat book 0.48/0.52 on every window, and the steps of the current one: each ``probe_period_ms`` the best ask moves two ticks
+down, next time up again, so the mid moves by one tick and a bot that follows the book must requote. A step is one change of one level,
+as at the venue, so a bot is timed from one frame. The book is wide enough that the recorded market never trades with a bot that keeps
+a tick away from the other side. Spot is flat with a small ripple. Read by `mmbot.sim.tape`.
 """
 
 import numpy as np
@@ -16,10 +17,10 @@ from shm_layout.records import DOWN, UP, market_id
 
 FIRST_S = 1_775_028_600     # the same grid as the recorded tape
 BID_E4, ASK_E4 = 4_800, 5_200
-STEP_E4 = 100
+STEP_E4 = 200
 SIZE_U6 = 250_000_000
 PROBE_AFTER_S = 5           # no steps in the first and last seconds of a window
-ORIGIN = {"everything": "generated: a calm book that steps by one tick"}
+ORIGIN = {"everything": "generated: a calm book whose best ask steps by two ticks"}
 
 
 class Source:
@@ -27,7 +28,7 @@ class Source:
 
     duration_s = DURATION_S
     origin = ORIGIN
-    label = "generated: calm book that steps by one tick"
+    label = "generated: calm book whose best ask steps by two ticks"
     last_index = None
     first_index = -1
 
@@ -54,7 +55,7 @@ class Source:
         rows[0, quotes.T], rows[1:, quotes.T] = start_ms - DURATION_S * 1000, steps
         shift = np.concatenate([[0], (np.arange(len(steps)) + 1) % 2]) * STEP_E4
         rows[:, quotes.TICK] = quotes.COARSE_E4
-        rows[:, quotes.BID], rows[:, quotes.ASK] = BID_E4 + shift, ASK_E4 + shift
+        rows[:, quotes.BID], rows[:, quotes.ASK] = BID_E4, ASK_E4 - shift
         rows[:, quotes.BID_SIZE] = rows[:, quotes.ASK_SIZE] = SIZE_U6
         strike_e18 = self.prints.twap_e18(start_s)
         n = DURATION_S * 1000 // oracle.GRID_MS
