@@ -86,6 +86,8 @@ class Discovery:
             self.actor.vitals.event("request_errors")
             if isinstance(e, aiohttp.ClientResponseError) and e.status == 404:
                 self._absent[key] = self._absent.get(key, 0) + 1
+                if sum(key) <= self.actor.clock.now_s():
+                    return          # a window that is over and not listed: nothing can be traded or redeemed for lack of it here
             self.actor.warn("gamma_failed", f"{gamma.slug(*key)}: {str(e) or type(e).__name__}")
         finally:
             self._asking.discard(key)
