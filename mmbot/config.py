@@ -38,8 +38,11 @@ class Venue(Section):
     clob_url: str = ""
     gamma_url: str = ""
     ws_url: str = Field("", description="base of .../market and .../user")
-    rtds_url: str = ""
+    rtds_url: str = Field("", description="legacy price relay, and the public activity stream")
+    polybolt_url: str = Field("", description="price service with sequence numbers, second source of the same prints; empty: not used")
     binance_ws_url: str = ""
+    coinbase_ws_url: str = ""
+    bybit_ws_url: str = ""
     geoblock_url: str = ""
     clock_url: str = Field("", description="paper only: where the exchange serves the tape's clock")
     chain_id: int = 137
@@ -53,6 +56,9 @@ class Account(Section):
     api_passphrase: SecretStr = SecretStr("")
     signature_type: int = Field(0, ge=0, le=3, description="0 EOA, 1 proxy, 2 safe, 3 deposit wallet")
     funder: str = Field("", description="address that holds the money; empty: the key's own address (signature type 0)")
+    key_file: Path | None = Field(None, description="file that holds the private key, readable by its owner only")
+    keystore: Path | None = Field(None, description="encrypted keystore (Web3 secret storage); asks for its passphrase, or takes it from keystore_passphrase")
+    keystore_passphrase: SecretStr = SecretStr("")
 
 
 class Markets(Section):
@@ -112,9 +118,21 @@ class Execution(Section):
     pool_radius_ticks: int = Field(3, ge=0, le=20)
     pool_max_age_s: float = Field(20.0, gt=0)
     rehearse_hz: float = Field(200.0, ge=0, le=1000)
+    order_deadline_ms: float = Field(1500.0, gt=0, description="an order acknowledged later than this after its decision is cancelled at once")
+    deaf_ms: float = Field(1000.0, gt=0, description="an acknowledged order that the user channel has not shown for so long: the channel is deaf")
+    difference_s: float = Field(10.0, gt=0, description="stop quoting when our books and the venue's differ for so long without an explanation")
+    unknown_s: float = Field(10.0, gt=0, description="stop quoting when the fate of an order is unknown for so long")
+    error_window_s: float = Field(60.0, gt=0)
+    error_rate: float = Field(0.5, gt=0, le=1, description="stop quoting when this share of the posts in the window was refused or lost ...")
+    error_min: int = Field(20, ge=1, description="... out of at least so many")
+    error_pause_s: float = Field(30.0, gt=0)
+    max_loss_u6: int = Field(0, ge=0, description="stop quoting when the result has fallen by this many dollars (1e-6) from its best in the last 24 h; 0: no limit")
+    shed_at: float = Field(0.85, gt=0, le=1, description="leave out churn when more than this share of a rate bucket is used")
 
 
 class Guardian(Section):
+    reserved_cancels: int = Field(40, ge=1, description="cancel tokens that only the guardian may spend")
+    max_clock_skew_s: float = Field(5.0, gt=0, description="further off than this: no quoting")
     beat_s: float = Field(1.0, gt=0, le=5)
     unsound_ms: float = Field(400.0, ge=50)
     sound_for_ms: float = Field(500.0, ge=0)
@@ -134,6 +152,7 @@ class Sim(Section):
     settle_ms: float = Field(2000.0, ge=0, description="MATCHED to MINED, and again to CONFIRMED")
     cash_u6: int = Field(1_000_000_000, ge=0)
     probe_period_ms: float = Field(300.0, gt=0)
+    faults: Path | None = Field(None, description="TOML schedule of faults to inject")
 
 
 class Cpu(Section):
@@ -179,12 +198,14 @@ class Settings(BaseSettings):
 
 
 def paper_endpoints(base_port: int) -> dict[str, str]:
-    """The exchange simulator's endpoints: CLOB REST, Gamma, CLOB WebSocket, RTDS and Binance on five consecutive ports."""
+    """The exchange simulator's endpoints: CLOB REST, Gamma, CLOB WebSocket, RTDS, Binance, PolyBolt, Coinbase and Bybit on
+    eight consecutive ports."""
     host = "127.0.0.1"
     return {
         "clob_url": f"http://{host}:{base_port}", "gamma_url": f"http://{host}:{base_port + 1}",
         "ws_url": f"ws://{host}:{base_port + 2}/ws", "rtds_url": f"ws://{host}:{base_port + 3}",
-        "binance_ws_url": f"ws://{host}:{base_port + 4}", "geoblock_url": f"http://{host}:{base_port}/api/geoblock",
+        "binance_ws_url": f"ws://{host}:{base_port + 4}", "polybolt_url": f"ws://{host}:{base_port + 5}/ws",
+        "coinbase_ws_url": f"ws://{host}:{base_port + 6}", "bybit_ws_url": f"ws://{host}:{base_port + 7}/v5/public/spot", "geoblock_url": f"http://{host}:{base_port}/api/geoblock",
         "clock_url": f"http://{host}:{base_port}/sim/clock",
     }
 

@@ -33,17 +33,18 @@ UP, DOWN, NO_OUTCOME = 0, 1, -1
 BUY, SELL = 0, 1
 
 # md.market kinds
-MK_BOOK, MK_TRADE, MK_SUSPECT, MK_RESOLVED = 1, 2, 3, 4
+# (MK_VERIFIED: nothing changed, but other evidence than a frame shows that the book is still the venue's)
+MK_BOOK, MK_TRADE, MK_SUSPECT, MK_RESOLVED, MK_VERIFIED = 1, 2, 3, 4, 5
 # md.market flags (bits)
-MF_SUSPECT, MF_CROSSED, MF_GENERATED = 1, 2, 4
+MF_SUSPECT, MF_CROSSED, MF_GENERATED, MF_FROZEN = 1, 2, 4, 8
 # md.oracle kinds and sources
 OK_SPOT, OK_TWAP60, OK_BOUNDARY = 1, 2, 3
 OS_RTDS, OS_POLYBOLT = 1, 2
 # spot kinds and venues
 SK_BBO, SK_TRADE = 1, 2
 SV_BINANCE, SV_COINBASE, SV_BYBIT = 1, 2, 3
-# user kinds
-UK_ORDER, UK_TRADE, UK_CONNECTED, UK_DISCONNECTED = 1, 2, 3, 4
+# user kinds (UK_ACTIVITY: a fill of our wallet on the public activity stream, without order id; evidence, never booked)
+UK_ORDER, UK_TRADE, UK_CONNECTED, UK_DISCONNECTED, UK_ACTIVITY = 1, 2, 3, 4, 5
 # user order types (UK_ORDER)
 UT_PLACEMENT, UT_UPDATE, UT_CANCELLATION = 1, 2, 3
 # order status
@@ -57,7 +58,20 @@ MS_EMPTY, MS_ANNOUNCED, MS_OPEN, MS_CLOSED, MS_RESOLVED = 0, 1, 2, 3, 4
 # account states
 AS_BOOT, AS_RECONCILING, AS_READY, AS_HALTED = 0, 1, 2, 3
 # order event kinds
-OE_SENT, OE_LIVE, OE_REJECTED, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_UNKNOWN, OE_ADOPTED = 1, 2, 3, 4, 5, 6, 7, 8
+# (OE_LATE: acknowledged after its deadline, cancelled at once; OE_REVERSED: a fill that failed at settlement; OE_REPOSTED: same bytes sent again)
+OE_SENT, OE_LIVE, OE_REJECTED, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_UNKNOWN, OE_ADOPTED, OE_LATE, OE_REVERSED, OE_REPOSTED = range(1, 12)
+
+# venue modes: what the venue as a whole lets us do now (ACCOUNT.venue_mode)
+VENUE_MODES = (
+    "normal", "restarting", "post_only", "cancel_only", "disabled", "geoblocked", "closed_only", "banned", "unauthorized", "rate_limited",
+    "slow", "unreachable",
+)
+VENUE_MODE = {name: i for i, name in enumerate(VENUE_MODES)}
+# why the executor wants no orders (bits of ACCOUNT.halts)
+HALTS = (
+    "starting", "user_channel", "guard", "guard_silent", "journal", "stopping", "venue_mode", "difference", "error_rate", "loss", "unknown_order",
+)
+HALT_BIT = {name: 1 << i for i, name in enumerate(HALTS)}
 
 # where an input of the core's step came from
 SRC_TIMER, SRC_MARKET, SRC_ORACLE, SRC_SPOT, SRC_MARKETS, SRC_ACCOUNT, SRC_GUARD, SRC_PARAMS, SRC_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8
@@ -66,14 +80,14 @@ SRC_TIMER, SRC_MARKET, SRC_ORACLE, SRC_SPOT, SRC_MARKETS, SRC_ACCOUNT, SRC_GUARD
 GATES = (
     "no_market", "not_open", "cutoff", "no_strike", "stale_market", "stale_oracle", "stale_spot", "suspect_book",
     "empty_book", "account_not_ready", "guard", "exposure_cap", "severe_skew", "size_below_min", "price_out_of_range",
-    "pair_cap", "no_params", "warming",
+    "pair_cap", "no_params", "warming", "executor_halt", "frozen_market",
 )
 GATE = {name: 1 << i for i, name in enumerate(GATES)}
 
 # guard reasons (bits): which process the guardian found unsound, or what the venue said
 GUARD_REASONS = (
     "core", "executor", "feed_market", "feed_user", "feed_oracle", "discovery", "heartbeat_refused", "venue_unreachable",
-    "geoblock", "operator", "start",
+    "geoblock", "operator", "start", "clock_skew", "closed_only",
 )
 GUARD_BIT = {name: 1 << i for i, name in enumerate(GUARD_REASONS)}
 
@@ -162,20 +176,30 @@ TARGET = _record("TARGET", [
     ("n_quotes", _I), ("quote", QUOTE, (MAX_QUOTES,)),
 ], 19 * 8 + 8 * 40)
 
-#: One market's inventory as the executor knows it. ``worst_u6`` dollars at risk if everything live fills.
+#: One market's inventory as the executor knows it. ``qty`` shares booked (MATCHED or better) = matched + mined + confirmed, each share in
+#: exactly one of the three; ``failed`` shares taken back so far; ``sellable`` what the venue's balance says can be sold (-1: not asked);
+#: ``open`` what may still fill. ``worst_u6`` dollars at risk in the worst case over: every live order and every cancel in flight fills,
+#: and all shares that are not final fail.
 POSITION = _record("POSITION", [
     ("market_id", _I), ("qty_up_u6", _I), ("qty_down_u6", _I), ("cost_up_u6", _I), ("cost_down_u6", _I),
-    ("pending_up_u6", _I), ("pending_down_u6", _I), ("open_up_u6", _I), ("open_down_u6", _I),
+    ("pending_up_u6", _I), ("pending_down_u6", _I), ("mined_up_u6", _I), ("mined_down_u6", _I),
+    ("confirmed_up_u6", _I), ("confirmed_down_u6", _I), ("failed_up_u6", _I), ("failed_down_u6", _I),
+    ("sellable_up_u6", _I), ("sellable_down_u6", _I), ("open_up_u6", _I), ("open_down_u6", _I),
     ("live_orders", _I), ("worst_u6", _I), ("realized_u6", _I),
-], 96)
+], 160)
 
-#: The account as the executor knows it.
+#: The account as the executor knows it. ``halts`` HALT_BIT bits, 0 when orders may be wanted; ``venue_mode`` VENUE_MODE code and until when
+#: it was announced to last (0: unknown); ``tier`` index of the venue's rate tier (-1: not seen); ``user_deaf`` grows each time the venue
+#: acknowledged what the user channel never showed (the feed then connects anew); ``difference_since_ns`` since when our books and the venue's
+#: differ without an explanation (0: they agree); ``reversed`` fills that failed at settlement.
 ACCOUNT = _record("ACCOUNT", [
-    ("t_update_ns", _I), ("state", _I), ("halt_reason", _I), ("user_ok", _I), ("cash_u6", _I), ("reserved_u6", _I),
+    ("t_update_ns", _I), ("state", _I), ("halts", _I), ("user_ok", _I), ("cash_u6", _I), ("reserved_u6", _I),
     ("exposure_u6", _I), ("realized_u6", _I), ("live_orders", _I), ("orders", _I), ("cancels", _I), ("fills", _I),
     ("rejects", _I), ("unknown", _I), ("volume_u6", _I), ("fees_u6", _I),
+    ("venue_mode", _I), ("venue_mode_until_ns", _I), ("tier", _I), ("order_tokens", _I), ("cancel_tokens", _I),
+    ("user_deaf", _I), ("difference_since_ns", _I), ("reversed", _I),
     ("position", POSITION, (MARKET_SLOTS,)),
-], 128 + 8 * 96)
+], 192 + 8 * 160)
 
 #: All own orders of one window at one price of one token and side. ``size_u6`` is what may still rest,
 #: ``t_sent_ns`` when the newest of them was sent.
@@ -189,11 +213,11 @@ OWN = _record("OWN", [
 #: One step in the life of an own order, with the stamps of what caused it.
 ORDER_EVENT = _record("ORDER_EVENT", [
     ("kind", _I), ("t_ns", _I), ("market_id", _I), ("token", _I), ("side", _I), ("level", _I), ("px_e4", _I), ("size_u6", _I),
-    ("filled_u6", _I), ("status", _I), ("reason", _I), ("http_status", _I), ("pooled", _I), ("params_version", _I),
+    ("filled_u6", _I), ("status", _I), ("reason", _I), ("http_status", _I), ("pooled", _I), ("params_version", _I), ("deadline_ns", _I),
     ("t_exch_ns", _I), ("t_recv_ns", _I), ("t_pub_ns", _I), ("t_poll_ns", _I), ("t_decide_ns", _I), ("t_wake_ns", _I),
     ("t_send_ns", _I), ("t_ack_ns", _I),
     ("order_id", _I, (ID_WORDS,)), ("trade_id", _I, (UUID_WORDS,)),
-], 224)
+], 232)
 
 #: The guardian's word: may we quote, and if not why.
 GUARD = _record("GUARD", [
@@ -215,7 +239,7 @@ PARAMS = _record("PARAMS", [
 ], 35 * 8)
 
 LAYOUT_HASH = hashlib.sha256(
-    repr((ABI, MARKET_SLOTS, TOP_N, MAX_QUOTES, MAX_OWN, BOUNDARIES, GATES, GUARD_REASONS,
+    repr((ABI, MARKET_SLOTS, TOP_N, MAX_QUOTES, MAX_OWN, BOUNDARIES, GATES, GUARD_REASONS, VENUE_MODES, HALTS,
           sorted((k, v) for k, v in globals().items() if k.isupper() and isinstance(v, int)),
           [(name, dt.descr, dt.itemsize) for name, dt in _REGISTRY.items()])).encode()
 ).hexdigest()
@@ -253,6 +277,11 @@ def id_value(words) -> int:
 def gate_names(bits: int) -> list[str]:
     """Names of the set bits of a gate bitmap."""
     return [name for name, bit in GATE.items() if bits & bit]
+
+
+def halt_names(bits: int) -> list[str]:
+    """Names of the set bits of the executor's halts."""
+    return [name for name, bit in HALT_BIT.items() if bits & bit]
 
 
 def guard_names(bits: int) -> list[str]:

@@ -50,6 +50,7 @@ EVENTS = (
     "decisions", "targets", "targets_expired", "orders", "orders_batches", "cancels", "cancel_batches", "rejects", "fills",
     "unknown", "adopted", "reconciles", "reconcile_diffs", "signed", "pool_hits", "pool_misses", "rehearsals", "throttled",
     "beats", "beats_failed", "panics", "allows", "rolls", "journal_writes", "seqlock_busy", "housekeepings", "logs_dropped",
+    "freezes", "false_alarms", "probes", "duplicates", "rereads", "late_acks", "reposts", "reversals", "deaf", "halts",
 )
 EVENTS_MAX, LINKS_MAX, ERRORS_MAX = 64, 12, 8
 SUB_BITS = 5                                   # 32 sub-buckets per octave

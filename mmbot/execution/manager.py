@@ -26,13 +26,13 @@ from functools import partial
 from mmbot.config import Execution
 from mmbot.execution.http1 import NotSent, UnknownOutcome
 from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, done_line, sent_line
-from mmbot.execution.publisher import HALTS, account_row, event_row, own_row, own_rows
+from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import TokenBucket
 from mmbot.execution.reconcile import CANCELING, DONE, LIVE, PENDING, Limits, Order, diff
 from mmbot.execution.windows import Window, market_of, rows_of
 from mmbot.execution.wire import ErrorCode, NotCanceled, Outcome, not_canceled_reason, parse_cancel, parse_order, parse_orders, rate_limit
 from mmbot.inventory.positions import BOOKED, DUST_U6, NOTHING, REVERSED, Positions
-from shm_layout.records import (AS_BOOT, AS_READY, BUY, GUARD, MARKET_SLOTS, MAX_QUOTES, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_LIVE,
+from shm_layout.records import (AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_LIVE,
                                 OE_REJECTED, OE_SENT, OE_UNKNOWN, QUOTE, ST_CANCELED, ST_LIVE, ST_MATCHED, TAKER, TARGET, TS_FAILED,
                                 UK_CONNECTED, UK_DISCONNECTED, UK_ORDER, UK_TRADE, USER, UT_CANCELLATION, UT_PLACEMENT)
 
@@ -51,7 +51,9 @@ QUARANTINE_OTHER_NS = 2000 * _MS
 PAUSE_NS = {ErrorCode.RATE_LIMITED: 500 * _MS, ErrorCode.RESTARTING: 2000 * _MS, ErrorCode.CANCEL_ONLY: 2000 * _MS,
             ErrorCode.DISABLED: 2000 * _MS, ErrorCode.GEOBLOCK: 30_000 * _MS, ErrorCode.UNAUTHORIZED: 5000 * _MS,
             ErrorCode.BANNED: 30_000 * _MS, ErrorCode.FORBIDDEN: 5000 * _MS}
-_NO_HALT, _STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING = range(len(HALTS))
+_NO_HALT = 0
+_STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING = (
+    HALT_BIT[n] for n in ("starting", "user_channel", "guard", "guard_silent", "journal", "stopping"))
 
 
 def _at(record, name: str) -> int:
@@ -757,7 +759,9 @@ class OrderManager:
         self._account_dirty, self._account_ns = False, now
         out = self.links.account
         out.words[:] = account_row((now, self.state, self.halt, int(self.user_ok)), self.cash_u6,
-                                   (self.n_orders, self.n_cancels, self.n_rejects, len(self.unknown)), self.windows, self.positions)
+                                   (self.n_orders, self.n_cancels, self.n_rejects, len(self.unknown)),
+                                   (0, 0, -1, self.order_tokens.available(now), self.cancel_tokens.available(now), 0, 0, 0),
+                                   self.windows, self.positions)
         out.write()
 
     def _idle(self, now: int) -> None:

@@ -9,20 +9,22 @@ from mmbot.execution.windows import Window
 from mmbot.inventory.positions import Positions
 from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION
 
-#: ACCOUNT.halt_reason: why the executor wants no orders
-HALTS = ("", "starting", "user_channel", "guard", "guard_silent", "journal", "stopping")
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
+_NO_SHARES = (*(0,) * 12, -1, -1)
 _EMPTY = (0,) * (POSITION.itemsize // 8)
+_LIVE = POSITION.names.index("live_orders")
 _OWN_WORDS = OWN_ORDER.itemsize // 8
 _NO_ORDERS = (0,) * (OWN.fields["order"][0].itemsize // 8)
 
-assert ACCOUNT.names == ("t_update_ns", "state", "halt_reason", "user_ok", "cash_u6", "reserved_u6", "exposure_u6", "realized_u6", "live_orders",
-                         "orders", "cancels", "fills", "rejects", "unknown", "volume_u6", "fees_u6", "position")
+assert ACCOUNT.names == ("t_update_ns", "state", "halts", "user_ok", "cash_u6", "reserved_u6", "exposure_u6", "realized_u6", "live_orders",
+                         "orders", "cancels", "fills", "rejects", "unknown", "volume_u6", "fees_u6", "venue_mode", "venue_mode_until_ns", "tier",
+                         "order_tokens", "cancel_tokens", "user_deaf", "difference_since_ns", "reversed", "position")
 assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
-                          "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6")
+                          "mined_up_u6", "mined_down_u6", "confirmed_up_u6", "confirmed_down_u6", "failed_up_u6", "failed_down_u6",
+                          "sellable_up_u6", "sellable_down_u6", "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6")
 assert OWN.names == ("market_id", "slot", "n", "t_update_ns", "order") and OWN_ORDER.names == ("token", "side", "px_e4", "size_u6", "t_sent_ns")
 assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "level", "px_e4", "size_u6", "filled_u6", "status", "reason",
-                             "http_status", "pooled", "params_version", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
+                             "http_status", "pooled", "params_version", "deadline_ns", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
                              "t_wake_ns", "t_send_ns", "t_ack_ns", "order_id", "trade_id")
 
 
@@ -40,12 +42,15 @@ def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
     cost = [-(-c // ONE_E4) for c in cost_e10]
     p = positions.by_market.get(window.market_id)
     if p is None:
-        return (window.market_id, 0, 0, 0, 0, 0, 0, *open_u6, len(window.orders), max(cost), 0), sum(cost)
-    return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *open_u6, len(window.orders), p.worst_u6(*cost), p.realized_u6), sum(cost)
+        return (window.market_id, *_NO_SHARES, *open_u6, len(window.orders), max(cost), 0), sum(cost)
+    states = (0, 0, p.qty_u6[0] - p.pending_u6[0], p.qty_u6[1] - p.pending_u6[1], 0, 0, -1, -1)
+    return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *states, *open_u6, len(window.orders), p.worst_u6(*cost),
+            p.realized_u6), sum(cost)
 
 
-def account_row(head: tuple, cash_u6: int, tail: tuple, windows: list[Window | None], positions: Positions) -> list[int]:
-    """ACCOUNT as integers. head: (t_update_ns, state, halt_reason, user_ok); tail: (orders, cancels, rejects, unknown)."""
+def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: list[Window | None], positions: Positions) -> list[int]:
+    """ACCOUNT as integers. head: (t_update_ns, state, halts, user_ok); tail: (orders, cancels, rejects, unknown);
+    venue: (venue_mode, venue_mode_until_ns, tier, order_tokens, cancel_tokens, user_deaf, difference_since_ns, reversed)."""
     rows, reserved, exposure, live = [], 0, 0, 0
     for window in windows:
         if window is None:
@@ -54,12 +59,12 @@ def account_row(head: tuple, cash_u6: int, tail: tuple, windows: list[Window | N
         row, cost = position_row(window, positions)
         rows.extend(row)
         reserved += cost
-        live += row[9]
-        exposure += row[10]
+        live += row[_LIVE]
+        exposure += row[_LIVE + 1]
     orders, cancels, rejects, unknown = tail
     assert len(windows) == MARKET_SLOTS
     return [*head, cash_u6, reserved, exposure, positions.realized_u6, live, orders, cancels, positions.fills, rejects, unknown,
-            positions.volume_u6, positions.fees_u6, *rows]
+            positions.volume_u6, positions.fees_u6, *venue, *rows]
 
 
 def own_rows(window: Window) -> tuple:
@@ -88,4 +93,4 @@ def event_row(kind: int, t_ns: int, order: Order, status: int = 0, reason: int =
               t_ack_ns: int = 0, trade_id: tuple = (0, 0), px_e4: int = 0) -> tuple:
     """ORDER_EVENT as integers. For a fill, ``filled_u6`` and ``px_e4`` are those of the trade leg."""
     return (kind, t_ns, order.market_id, order.token, order.side, order.level, px_e4 or order.px_e4, order.size_u6, filled_u6, status, reason,
-            http_status, order.pooled, order.params_version, *(order.cause or NO_CAUSE), t_ack_ns, *order.id_words, *trade_id)
+            http_status, order.pooled, order.params_version, 0, *(order.cause or NO_CAUSE), t_ack_ns, *order.id_words, *trade_id)

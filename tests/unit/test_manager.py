@@ -124,7 +124,7 @@ class TestSending:
         w.refresh()
         assert len(w.venue.live()) == 2, "a refreshed target lives again"
 
-    @pytest.mark.parametrize(("reason", "halt"), [("guard", 3), ("silent", 4), ("user", 2)])
+    @pytest.mark.parametrize(("reason", "halt"), [("guard", r.HALT_BIT["guard"]), ("silent", r.HALT_BIT["guard_silent"]), ("user", r.HALT_BIT["user_channel"])])
     def test_global_stops(self, w, reason, halt):
         w.target(*PAIR, ttl_ms=10_000)
         if reason == "guard":
@@ -135,7 +135,7 @@ class TestSending:
         else:
             w.disconnect()
             assert w.account()["user_ok"] == 0
-        assert not w.venue.live() and w.m.halt == halt and w.account()["halt_reason"] == halt
+        assert not w.venue.live() and w.m.halt == halt and w.account()["halts"] == halt
 
     def test_own_pair_is_never_crossed_while_prices_move(self, w):
         """Any walk of targets: at no moment do own orders of the two tokens that may rest sum to 1 or more."""
