@@ -42,7 +42,7 @@ SLOT_MASK = (1 << r.MARKET_SLOTS) - 1
 
 #: What the core remembers of one window: the others' best prices, the prices it holds against noise, its possible loss.
 SLOT = np.dtype([
-    ("market_id", "<i8"), ("tick_e4", "<i8"), ("bid_px_e4", "<i8"), ("ask_px_e4", "<i8"), ("suspect", "<i8"), ("resolved", "<i8"),
+    ("market_id", "<i8"), ("tick_e4", "<i8"), ("bid_px_e4", "<i8"), ("ask_px_e4", "<i8"), ("flags", "<i8"), ("resolved", "<i8"),
     ("t_recv_ns", "<i8"), ("held_up_e4", "<i8"), ("held_down_e4", "<i8"), ("slack_on", "<i8"), ("worst_u6", "<i8"),
 ])
 #: Where the input of this step came from, for the stamps of what it changes.
@@ -115,7 +115,7 @@ def _on_market(state, m, markets, now_ns):
         slot.held_up_e4 = slot.held_down_e4 = slot.slack_on = slot.worst_u6 = 0
     if m.kind == r.MK_RESOLVED:
         slot.resolved = 1
-    slot.suspect = 1 if m.kind == r.MK_SUSPECT or m.flags & (r.MF_SUSPECT | r.MF_CROSSED) else 0
+    slot.flags = m.flags | (r.MF_SUSPECT if m.kind == r.MK_SUSPECT else 0)
     others.take_book(state.others[m.slot], m)
     _see_others(state, m.slot, now_ns)
     if m.tick_e4 > 0:
@@ -194,6 +194,7 @@ def _share(state, account, guard, params, now_ns, wall_ns):
         gates.bit(stale_spot, gates.STALE_SPOT)
         | gates.bit(gates.too_old(now_ns, ref.spot_recv_ns, params.stale_oracle_ns), gates.STALE_ORACLE)
         | gates.account_gate(account.t_update_ns, account.state, account.user_ok)
+        | gates.halt_gate(account.halts)
         | gates.guard_gate(guard.t_update_ns, guard.quoting_allowed)
         | gates.bit(params.version == 0, gates.NO_PARAMS)
         | gates.bit(now_ns - state.attached_ns < params.warmup_ns, gates.WARMING))
@@ -385,7 +386,7 @@ def _gates_of(state, row, params, strike_at, now_ns, wall_ns):
     found |= gates.strike_gate(row.start_s, wall_ns, strike_at >= 0)
     if not book_ours:
         return found | gates.STALE_MARKET | gates.EMPTY_BOOK
-    return found | gates.book_gates(slot.bid_px_e4, slot.ask_px_e4, slot.suspect, slot.t_recv_ns, now_ns - params.stale_market_ns)
+    return found | gates.book_gates(slot.bid_px_e4, slot.ask_px_e4, slot.flags, slot.t_recv_ns, now_ns - params.stale_market_ns)
 
 
 @kernel(void(STATE_T, int64, INFO_T, PARAMS_T, int64, int64, int64))

@@ -27,6 +27,8 @@ PRICE_OUT_OF_RANGE = r.GATE["price_out_of_range"]
 PAIR_CAP = r.GATE["pair_cap"]
 NO_PARAMS = r.GATE["no_params"]
 WARMING = r.GATE["warming"]
+EXECUTOR_HALT = r.GATE["executor_halt"]
+FROZEN_MARKET = r.GATE["frozen_market"]
 
 SOFT = STALE_SPOT | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP
 HARD = (1 << len(r.GATES)) - 1 & ~SOFT
@@ -34,6 +36,11 @@ HARD = (1 << len(r.GATES)) - 1 & ~SOFT
 #: A window whose opening print is not here yet is priced from the running average for this long: prints arrive 1 to 2.3 s late.
 STRIKE_GRACE_NS = 5_000_000_000
 SECOND_NS = 1_000_000_000
+
+#: Reasons of the executor to want no orders that are none of the account's own gate (not ready, user channel, guard), HALT_BIT bits.
+HALTING = 0
+for _name in ("venue_mode", "difference", "error_rate", "loss", "unknown_order", "journal"):
+    HALTING |= r.HALT_BIT[_name]
 
 
 @njit(int64(int64, int64), cache=True)
@@ -63,18 +70,26 @@ def strike_gate(start_s, wall_ns, known):
 
 
 @njit(int64(int64, int64, int64, int64, int64), cache=True)
-def book_gates(bid_e4, ask_e4, suspect, t_recv_ns, oldest_ns):
-    """Gates of a book: prices of 0 mean an empty side; ``oldest_ns`` is the oldest receipt that counts as fresh."""
+def book_gates(bid_e4, ask_e4, flags, t_recv_ns, oldest_ns):
+    """Gates of a book: prices of 0 mean an empty side; ``flags`` MF_*; ``oldest_ns`` is the oldest receipt that counts as fresh."""
     empty = bid_e4 <= 0 or ask_e4 <= 0
     crossed = not empty and bid_e4 >= ask_e4
     stale = t_recv_ns == 0 or t_recv_ns < oldest_ns
-    return bit(stale, STALE_MARKET) | bit(suspect != 0 or crossed, SUSPECT_BOOK) | bit(empty, EMPTY_BOOK)
+    suspect = crossed or flags & (r.MF_SUSPECT | r.MF_CROSSED) != 0
+    return (bit(stale, STALE_MARKET) | bit(suspect, SUSPECT_BOOK) | bit(empty, EMPTY_BOOK)
+            | bit(flags & r.MF_FROZEN != 0, FROZEN_MARKET))
 
 
 @njit(int64(int64, int64, int64), cache=True)
 def account_gate(t_update_ns, state, user_ok):
     """Shut unless the executor has reconciled the account and hears the user channel."""
     return bit(t_update_ns == 0 or state != r.AS_READY or user_ok == 0, ACCOUNT_NOT_READY)
+
+
+@njit(int64(int64), cache=True)
+def halt_gate(halts):
+    """Shut while the executor wants no orders for a reason of its own: ``halts`` is ACCOUNT.halts, of which HALTING counts."""
+    return bit(halts & HALTING != 0, EXECUTOR_HALT)
 
 
 @njit(int64(int64, int64), cache=True)

@@ -132,6 +132,39 @@ class TestHardGates:
             world.step(r.SRC_ACCOUNT)
         assert spoil(change)[0] == {"account_not_ready"}
 
+    @pytest.mark.parametrize("why", ["venue_mode", "difference", "error_rate", "loss", "unknown_order", "journal"])
+    def test_executor_halt(self, why):
+        def change(world, slot):
+            world.account["halts"] = r.HALT_BIT[why]
+            world.step(r.SRC_ACCOUNT)
+        assert spoil(change)[0] == {"executor_halt"}
+
+    @pytest.mark.parametrize("why", sorted(set(r.HALTS) - {"venue_mode", "difference", "error_rate", "loss", "unknown_order", "journal"}))
+    def test_halts_that_other_gates_speak_for_are_not_an_executor_halt(self, why):
+        world, slot = quoting()
+        world.account["halts"] = r.HALT_BIT[why]
+        world.step(r.SRC_ACCOUNT)
+        assert world.gates(slot) == set() and world.quotes(slot)
+
+    def test_frozen_market(self):
+        assert spoil(lambda w, s: w.book(flags=r.MF_FROZEN))[0] == {"frozen_market"}
+        assert spoil(lambda w, s: w.book(flags=r.MF_FROZEN | r.MF_SUSPECT))[0] == {"frozen_market", "suspect_book"}
+
+    def test_frozen_market_opens_with_the_next_sound_record(self):
+        world, slot = quoting()
+        world.book(flags=r.MF_FROZEN | r.MF_SUSPECT)
+        assert world.quotes(slot) == []
+        world.book()
+        assert world.gates(slot) == set() and world.quotes(slot)
+
+    def test_a_verified_book_is_as_fresh_as_its_proof(self):
+        world, slot = quoting()
+        for _ in range(3):
+            world.wait(0.5)
+            world.lead()
+            world.book(kind=r.MK_VERIFIED)
+        assert world.gates(slot) == set() and world.quotes(slot)
+
     @pytest.mark.parametrize("field", ["quoting_allowed", "t_update_ns"])
     def test_guard(self, field):
         def change(world, slot):
