@@ -4,6 +4,8 @@ Owns: every own order from before its POST to its end, the positions, the token 
 `orders`). Reads: `targets`, `markets`, `guard`, `user`. Runs in the executor's event loop, single-threaded: `on_wake` for the doorbell,
 callbacks for answers; slow reads live in `recovery`. No sockets and no clock of its own: transport, pool and clocks are injected.
 
+Rooms: `sending` (write ahead, post, cancel), `answers` (what an answer means), `fills` (user records and trades); they share this object's state.
+
 The path from a bell to a POST: read the target, `diff`, take pre-signed orders, write ahead, one write. Everything else (order
 events, own orders, account record, counters) waits until the bytes are out; `own` follows at once, ahead of the venue's book frame.
 
@@ -19,38 +21,25 @@ Can go wrong: the journal cannot be written (no POST leaves; quoting stops until
 the venue's user channel or the guardian falls silent (desired is empty for all markets); 425, 429 and 503 (posts pause; cancels go on).
 """
 
-import struct
 from collections import deque
-from functools import partial
 
 from mmbot.config import Execution
-from mmbot.execution.http1 import NotSent, UnknownOutcome
-from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, done_line, sent_line
+from mmbot.execution.answers import Answers
+from mmbot.execution.fills import Fills
+from mmbot.execution.order import Order
+from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, sent_line
 from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import TokenBucket
-from mmbot.execution.reconcile import CANCELING, DONE, LIVE, PENDING, Limits, Order, diff
+from mmbot.execution.reconcile import Limits, diff
+from mmbot.execution.sending import RETRY_NS, Sending
 from mmbot.execution.windows import Window, market_of, rows_of
-from mmbot.execution.wire import ErrorCode, NotCanceled, Outcome, not_canceled_reason, parse_cancel, parse_order, parse_orders, rate_limit
-from mmbot.inventory.positions import BOOKED, DUST_U6, NOTHING, REVERSED, Positions
-from shm_layout.records import (AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, OE_CANCEL_SENT, OE_CANCELED, OE_FILL, OE_LIVE,
-                                OE_REJECTED, OE_SENT, OE_UNKNOWN, QUOTE, ST_CANCELED, ST_LIVE, ST_MATCHED, TAKER, TARGET, TS_FAILED,
-                                UK_CONNECTED, UK_DISCONNECTED, UK_ORDER, UK_TRADE, USER, UT_CANCELLATION, UT_PLACEMENT)
+from mmbot.inventory.positions import Positions
+from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET
 
 GUARD_SILENT_NS = 2_000_000_000
 ACCOUNT_EVERY_NS = 50_000_000
-RETRY_NS = 1_000_000
-ARCHIVE = 4000                      # orders that are over, kept to recognise late messages
-USER_BURST = 256                    # user records handled in one wake
 CANCEL_RESERVE = 40                 # cancel tokens that only moves toward safety may use
 _MS = 1_000_000
-#: how long a quote's place is held after a refusal of its post
-QUARANTINE_NS = {ErrorCode.CROSSES_BOOK: 50 * _MS, ErrorCode.NOT_ENOUGH_BALANCE: 1000 * _MS, ErrorCode.RATE_LIMITED: 250 * _MS,
-                 ErrorCode.MARKET_NOT_READY: 1000 * _MS}
-QUARANTINE_OTHER_NS = 2000 * _MS
-#: how long all posts pause when the venue as a whole refuses
-PAUSE_NS = {ErrorCode.RATE_LIMITED: 500 * _MS, ErrorCode.RESTARTING: 2000 * _MS, ErrorCode.CANCEL_ONLY: 2000 * _MS,
-            ErrorCode.DISABLED: 2000 * _MS, ErrorCode.GEOBLOCK: 30_000 * _MS, ErrorCode.UNAUTHORIZED: 5000 * _MS,
-            ErrorCode.BANNED: 30_000 * _MS, ErrorCode.FORBIDDEN: 5000 * _MS}
 _NO_HALT = 0
 _STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING = (
     HALT_BIT[n] for n in ("starting", "user_channel", "guard", "guard_silent", "journal", "stopping"))
@@ -63,22 +52,9 @@ def _at(record, name: str) -> int:
 _T_MARKET, _T_PARAMS, _T_EXCH, _T_DECIDE = (_at(TARGET, n) for n in ("market_id", "params_version", "t_exch_ns", "t_decide_ns"))
 _T_CHANGED, _T_DEADLINE, _T_N, _T_QUOTE = (_at(TARGET, n) for n in ("changed_ns", "deadline_ns", "n_quotes", "quote"))
 _QUOTE_WORDS = QUOTE.itemsize // 8
-_U_KIND, _U_MARKET, _U_TOKEN, _U_SIDE, _U_ROLE, _U_TYPE, _U_STATUS, _U_PX, _U_SIZE, _U_MATCHED, _U_CONNECTION, _U_ORDER, _U_TRADE = (
-    _at(USER, n) for n in ("kind", "market_id", "token", "side", "role", "type", "status", "px_u6", "size_u6", "matched_u6", "connection",
-                           "order_id", "trade_id"))
 _G_UPDATE, _G_ALLOWED = _at(GUARD, "t_update_ns"), _at(GUARD, "quoting_allowed")
 assert QUOTE.names == ("token", "level", "side", "px_e4", "size_u6")
 assert TARGET.names[_T_EXCH:_T_DECIDE + 1] == ("t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns")
-
-
-def id_text(words) -> str:
-    """0x hex of a 256-bit id given as four signed words."""
-    return "0x" + struct.pack(">4q", *words).hex()
-
-
-def id_words_of(order_id: str) -> tuple:
-    """Four signed words of a 0x hex id."""
-    return struct.unpack(">4q", bytes.fromhex(order_id[2:]))
 
 
 def _quotes(t: list[int]) -> tuple:
@@ -97,7 +73,7 @@ class Links:
         self.account, self.own, self.orders = account, own, orders
 
 
-class OrderManager:
+class OrderManager(Sending, Answers, Fills):
     """``gateway``: post, cancel, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns), error(code, text).
 
     ``mono_ns`` and ``wall_ns`` are clock functions. Call `on_wake` on every doorbell and every few ms; see `recovery` for start and stop.
@@ -295,418 +271,6 @@ class OrderManager:
             self.report.event("throttled", plan.deferred)
         if plan.invalid:
             self.report.error("bad_target", f"market {window.market_id}: {plan.invalid} desired quotes off the grid, too small or out of range")
-
-    # ---- sending ---------------------------------------------------------------------------------------------------
-
-    def _post(self, window: Window, quotes: list, fresh: bool, now: int) -> bool:
-        """Write ahead and send; false when nothing left (the quotes are tried again later)."""
-        if not self.gateway.can_post:
-            window.next_ns = min(window.next_ns, now + RETRY_NS)
-            self.report.event("throttled", len(quotes))
-            return False
-        wall_ns = self.wall_ns()
-        wall_ms = wall_ns // _MS
-        signed = self._signed(window, quotes, now, wall_ms)
-        if not signed:
-            return False
-        try:
-            self.journal.append(self._ahead(window, signed, wall_ms))
-            future = self.gateway.post([s.body for _, s, _ in signed], wall_ns // 1_000_000_000)
-        except JournalError as e:
-            self.journal_ok, window.dirty = False, True
-            self.report.error("journal", str(e))
-            return False
-        except NotSent as e:
-            self._lines += [done_line(s.order_id_hex, "not_sent") for _, s, _ in signed]
-            window.next_ns = min(window.next_ns, now + RETRY_NS)
-            self.report.error("no_connection", str(e))
-            return False
-        t_send = self.gateway.t_send_ns
-        cause = (*window.cause, self._t_wake_ns, t_send)
-        fresh = fresh and any(q not in window.previous for q in quotes)
-        orders = [self._sent(window, q, s, pooled, cause, t_send, now) for q, s, pooled in signed]
-        self._publish_own(window)
-        self.order_tokens.spend(len(orders), now)
-        self.n_orders += len(orders)
-        future.add_done_callback(partial(self._posted, window, orders, fresh))
-        report = self.report
-        if fresh:
-            report.hop("decide_wake", self._t_wake_ns - window.changed_ns)
-            report.hop("wake_send", t_send - self._t_wake_ns)
-            if cause[1] > 0:
-                report.hop("recv_send", t_send - cause[1])
-        else:
-            report.event("throttled", len(orders))
-        report.event("orders", len(orders))
-        report.event("orders_batches")
-        return True
-
-    def _signed(self, window: Window, quotes: list, now: int, wall_ms: int) -> list[tuple]:
-        """(quote, signed order, 1 if it came from the pool) for each quote that can be signed."""
-        out, pool, tick = [], self.pool, window.limits.tick_e4
-        for q in quotes:
-            token_id, side = window.tokens[q[0]], q[2]
-            order = pool.take(token_id, side, q[3], q[4], now, tick)
-            if order is not None:
-                out.append((q, order, 1))
-                continue
-            try:
-                template = pool.template(token_id, side, tick, window.version, window.neg_risk)
-                out.append((q, template.build(q[3], q[4], wall_ms, pool.salts(), now), 0))
-            except ValueError as e:         # an amount or market that cannot be signed for
-                window.limits.hold_ns[q[0] * 4 + q[1]] = now + QUARANTINE_OTHER_NS
-                self.report.error("signing", str(e))
-        return out
-
-    @staticmethod
-    def _ahead(window: Window, signed: list[tuple], wall_ms: int) -> bytes:
-        """The write-ahead lines of a POST."""
-        market_id = window.market_id
-        return b"".join([sent_line(s.order_id_hex, market_id, q[0], q[1], q[2], q[3], q[4], wall_ms) for q, s, _ in signed])
-
-    def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, now: int) -> Order:
-        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],
-                      signed.size_u6, PENDING, t_send)
-        order.pooled, order.params_version, order.cause = pooled, window.params_version, cause
-        window.orders[order.order_id] = self.by_id[order.order_id] = order
-        window.own_due = True
-        window.limits.last_ns[order.key] = now
-        self._events.append((OE_SENT, t_send, order))
-        return order
-
-    def cancel(self, window: Window | None, orders: list[Order], now: int) -> bool:
-        """Send one cancel list; the orders stay CANCELING until the venue has answered. False when nothing left."""
-        try:
-            future = self.gateway.cancel([o.order_id for o in orders], self.wall_ns() // 1_000_000_000)
-        except NotSent as e:
-            if window is not None:
-                window.next_ns = now + RETRY_NS
-            self.report.error("no_connection", str(e))
-            return False
-        t_send = self.gateway.t_send_ns
-        self.cancel_tokens.spend(len(orders), now)
-        self.n_cancels += len(orders)
-        for o in orders:
-            o.state, o.t_cancel_ns = CANCELING, t_send
-            if window is not None:
-                window.limits.last_ns[o.key] = now
-            self._events.append((OE_CANCEL_SENT, t_send, o))
-        future.add_done_callback(partial(self._canceled, orders))
-        self.report.event("cancels", len(orders))
-        self.report.event("cancel_batches")
-        return True
-
-    # ---- answers ---------------------------------------------------------------------------------------------------
-
-    def _answered(self) -> None:
-        """After an answer: what it made possible is done at once."""
-        self._t_wake_ns = now = self.mono_ns()
-        self._work(now)
-        self._finish_turn()
-
-    def _posted(self, window: Window, orders: list[Order], fresh: bool, future) -> None:
-        window.dirty = True
-        try:
-            answer = future.result()
-        except UnknownOutcome as e:
-            self.report.event("timeouts")
-            for o in orders:
-                self.mark_unknown(o, str(e))
-            self._answered()
-            return
-        if fresh:
-            self.report.hop("send_ack", answer.t_ack_ns - answer.t_send_ns)
-        ids = [o.order_id for o in orders]
-        legs = ([parse_order(answer.status, answer.body, ids[0])] if len(ids) == 1 else parse_orders(answer.status, answer.body, ids))
-        for o, leg in zip(orders, legs, strict=True):
-            self._post_leg(window, o, leg, answer)
-        self._answered()
-
-    def _post_leg(self, window: Window, o: Order, leg, answer) -> None:
-        if leg.outcome is Outcome.ACCEPTED:
-            if leg.id_differs:
-                self.report.error("order_id", f"the venue knows {o.order_id} as {leg.order_id}")
-                self._rename(window, o, leg.order_id.lower())
-            self.confirm(o, answer.t_ack_ns)
-            if leg.status != "live":        # a post-only order that matched at once or is held: ask
-                self.mark_unknown(o, f"answered {leg.status}")
-            return
-        if leg.outcome is Outcome.UNKNOWN:
-            self.mark_unknown(o, leg.error or leg.code.name)
-            return
-        if o.confirmed:                     # the user channel has shown it: the refusal cannot be its own
-            self.mark_unknown(o, f"refused ({leg.code.name}) but seen on the user channel")
-            return
-        now = answer.t_ack_ns
-        self.n_rejects += 1
-        self.report.event("rejects")
-        self._events.append((OE_REJECTED, now, o, ST_CANCELED, int(leg.code), answer.status))
-        self.finish(o, "refused", now)
-        window.limits.hold_ns[o.key] = now + QUARANTINE_NS.get(leg.code, QUARANTINE_OTHER_NS)
-        if leg.code is not ErrorCode.CROSSES_BOOK:      # crossing is the daily bread of post-only
-            self.report.error(f"refused_{leg.code.name.lower()}", leg.error)
-        self._pause(leg.code, answer, now)
-
-    def _pause(self, code: ErrorCode, answer, now: int) -> None:
-        """The venue as a whole refuses: posts wait, cancels go on."""
-        if (wait := PAUSE_NS.get(code)) is None:
-            return
-        if code is ErrorCode.RATE_LIMITED:
-            self.order_tokens.drain(now)
-            self.report.event("rate_limited")
-        told = rate_limit(answer.headers).retry_after_s
-        self.post_hold_ns = max(self.post_hold_ns, now + (int(min(told, 60.0) * 1e9) if told > 0 else wait))
-
-    def _rename(self, window: Window, o: Order, order_id: str) -> None:
-        for table in (self.by_id, window.orders, self.unknown):
-            if table.pop(o.order_id, None) is not None:
-                table[order_id] = o
-        o.order_id, o.id_words = order_id, id_words_of(order_id)
-
-    def _canceled(self, orders: list[Order], future) -> None:
-        try:
-            answer = future.result()
-        except UnknownOutcome as e:
-            self.report.event("timeouts")
-            for o in orders:
-                self.mark_unknown(o, str(e))
-            self._answered()
-            return
-        done = parse_cancel(answer.status, answer.body)
-        if done.outcome is not Outcome.ACCEPTED:
-            self.report.error(f"cancel_{done.code.name.lower()}", done.error)
-        gone = {i.lower() for i in done.canceled}
-        kept = {i.lower(): text for i, text in done.not_canceled.items()}
-        for o in orders:
-            if o.state == DONE:
-                continue
-            if o.order_id in gone:
-                self._events.append((OE_CANCELED, answer.t_ack_ns, o, ST_CANCELED))
-                self.finish(o, "canceled", answer.t_ack_ns)
-            else:
-                text = kept.get(o.order_id, done.error or "not in the answer")
-                if not_canceled_reason(text) is not NotCanceled.GONE:
-                    self.report.error("not_canceled", text)
-                self.mark_unknown(o, text)
-        self._answered()
-
-    # ---- life of an order ------------------------------------------------------------------------------------------
-
-    def confirm(self, o: Order, now: int) -> None:
-        """The venue has the order."""
-        o.confirmed = True
-        if o.state == PENDING:
-            o.state, o.t_live_ns = LIVE, now
-            self._touch(o)
-            self._events.append((OE_LIVE, now, o, ST_LIVE))
-
-    def mark_unknown(self, o: Order, why: str) -> None:
-        """What became of it must be asked (see `recovery`); its place stays busy until then."""
-        if o.state == DONE:
-            return
-        if not o.unknown:
-            o.unknown, o.queries, o.t_query_ns = True, 0, 0
-            self.unknown[o.order_id] = o
-            self._events.append((OE_UNKNOWN, self.mono_ns(), o))
-            self.report.event("unknown")
-            if o.state == LIVE:
-                o.state = CANCELING         # nothing is posted beside it, nothing is believed about it
-        self._account_dirty = True
-
-    def finish(self, o: Order, reason: str, now: int) -> None:
-        """The order is over: it leaves the book of live orders and is closed in the journal. Matched shares without a trade are waited for."""
-        if o.state == DONE:
-            return
-        o.state, o.t_done_ns = DONE, now
-        self._settled(o)
-        self._lines.append(done_line(o.order_id, reason))
-        window = self.by_market.get(o.market_id)
-        if window is not None:
-            window.orders.pop(o.order_id, None)
-            window.dirty = window.own_due = True
-            if o.open_u6 > DUST_U6:
-                window.tail[o.order_id] = o
-        self._archive.append(o)
-        while len(self._archive) > ARCHIVE:
-            self.by_id.pop(self._archive.popleft().order_id, None)
-        self._account_dirty = True
-
-    def _settled(self, o: Order) -> None:
-        o.unknown = False
-        self.unknown.pop(o.order_id, None)
-
-    def answer_live(self, o: Order, matched_u6: int, now: int) -> None:
-        """Asked by id, the venue says the order rests: it can be kept or cancelled again."""
-        self.matched(o, matched_u6, now)
-        self._settled(o)
-        if o.state != PENDING:
-            o.state = LIVE
-        self.confirm(o, now)
-        self._touch(o)
-
-    def answer_over(self, o: Order, matched_u6: int, reason: str, now: int) -> None:
-        """Asked by id, the venue says the order is over, with so much matched."""
-        self.matched(o, matched_u6, now)
-        self._events.append((OE_CANCELED, now, o, ST_MATCHED if o.rest_u6 <= DUST_U6 else ST_CANCELED))
-        self.finish(o, reason, now)
-
-    def _touch(self, o: Order) -> None:
-        self._account_dirty = True
-        window = self.by_market.get(o.market_id)
-        if window is not None:
-            window.dirty = True
-
-    # ---- the user channel ------------------------------------------------------------------------------------------
-
-    def _read_user(self, now: int) -> None:
-        """Handle the record just polled and those behind it."""
-        user = self.links.user
-        for _ in range(USER_BURST):
-            self._user_record(user.words.tolist(), now)
-            if not user.poll():
-                break
-        else:
-            self._user_record(user.words.tolist(), now)
-        laps = int(user.link[2] + user.link[3])
-        if laps != self._laps:
-            self._laps = laps
-            self._lost_sight("lapped in the user ring")
-
-    def _user_record(self, t: list[int], now: int) -> None:
-        kind, connection = t[_U_KIND], t[_U_CONNECTION]
-        if kind == UK_DISCONNECTED:
-            self.user_up = False
-            self._lost_sight("user channel disconnected")
-            return
-        if connection != self.connection or kind == UK_CONNECTED or not self.user_up:
-            self.connection, self.user_up = connection, True
-            self._lost_sight("user channel connected anew")
-        if kind == UK_ORDER:
-            self._order_event(t, now)
-        elif kind == UK_TRADE:
-            self.book(t, now)
-
-    def _lost_sight(self, why: str) -> None:
-        """Messages may be missing: no quotes until the venue has been read again."""
-        self.user_ok = False
-        self.resync_reason = why
-        self.losses += 1
-        self._account_dirty = True
-
-    def synced(self, losses: int) -> None:
-        """The venue was read completely since the count of losses of sight was ``losses``."""
-        if self.user_up and losses == self.losses:
-            self.user_ok, self.resync_reason = True, ""
-            self._account_dirty = True
-
-    def _order_event(self, t: list[int], now: int) -> None:
-        order_id = id_text(t[_U_ORDER:_U_ORDER + 4])
-        o = self.by_id.get(order_id)
-        if o is None:
-            if t[_U_TYPE] != UT_CANCELLATION:
-                self.reread = f"unknown order {order_id[:10]} on the user channel"
-            return
-        self.matched(o, t[_U_MATCHED], now)
-        if o.state == DONE:
-            self._unbooked(o)
-            return
-        if t[_U_TYPE] == UT_CANCELLATION:
-            asked = o.state == CANCELING
-            self._events.append((OE_CANCELED, now, o, t[_U_STATUS]))
-            self.finish(o, "canceled" if asked else "venue_canceled", now)
-            if not asked and (window := self.by_market.get(o.market_id)) is not None:
-                self._hold(window, o.key, now)      # whatever the venue's reason is, it may well do so again
-            return
-        self.confirm(o, now)
-        if t[_U_TYPE] == UT_PLACEMENT:
-            return
-        if o.rest_u6 <= DUST_U6:
-            self.finish(o, "filled", now)
-        elif t[_U_STATUS] not in (ST_LIVE, 0):  # matched only in part, yet not live: cancelled in the same moment, or something else
-            self.mark_unknown(o, "partly matched and not live")
-
-    def book(self, t: list[int], now: int) -> int:
-        """One own leg of a trade (USER as integers), from the user channel or from a REST read; returns what `Positions.apply` did.
-
-        Terms of an order that we know are ours; of an unknown one (sent before a restart) those of the message count.
-        """
-        trade_id, order_id = tuple(t[_U_TRADE:_U_TRADE + 2]), id_text(t[_U_ORDER:_U_ORDER + 4])
-        market_id, token, side, status, px_u6, size_u6 = t[_U_MARKET], t[_U_TOKEN], t[_U_SIDE], t[_U_STATUS], t[_U_PX], t[_U_SIZE]
-        o = self.by_id.get(order_id)
-        if o is not None:
-            market_id, token, side = o.market_id, o.token, o.side
-        window = self.by_market.get(market_id)
-        if window is None or token not in (0, 1):
-            self.report.event("frames_bad")
-            self.reread, self.rebook = f"trade of an unknown market {market_id}", True
-            return NOTHING
-        fee = window.taker_fee_u6(px_u6, size_u6) if t[_U_ROLE] == TAKER else 0
-        done = self.positions.apply(trade_id, order_id, market_id, token, side, status, px_u6, size_u6, fee)
-        if done not in (BOOKED, REVERSED):
-            self._account_dirty = True
-            return done
-        sign = 1 if (side == BUY) == (done == BOOKED) else -1
-        self.cash_u6 -= sign * (px_u6 * size_u6 // 1_000_000) + (fee if done == BOOKED else -fee)
-        self._account_dirty = window.dirty = True
-        if o is None:
-            o = Order(order_id, id_words_of(order_id), market_id, token, 0, side, px_u6 // 100, size_u6, DONE, 0)
-        elif done == BOOKED:
-            self._filled(window, o, size_u6, now)
-        self._events.append((OE_FILL, now, o, status if done == BOOKED else TS_FAILED, 0, 0, size_u6, 0, trade_id, px_u6 // 100))
-        self.positions.resolve(market_id, window.outcome)
-        if done == BOOKED:
-            self.report.event("fills")
-        else:
-            self.report.error("fill_failed", f"trade of {size_u6 / 1e6:g} shares in {market_id} failed at settlement and was taken back")
-        return done
-
-    def knows_market(self, t: list[int]) -> bool:
-        """Does this leg (USER as integers) belong to a listed window, or to an order that we remember?"""
-        return t[_U_MARKET] in self.by_market or id_text(t[_U_ORDER:_U_ORDER + 4]) in self.by_id
-
-    def note(self, kind: int, o: Order) -> None:
-        """An order event without further detail."""
-        self._events.append((kind, self.mono_ns(), o))
-
-    def matched(self, o: Order, matched_u6: int, now: int) -> None:
-        """The venue says that so much of the order was matched in all."""
-        if matched_u6 <= o.matched_u6:
-            return
-        o.matched_u6 = matched_u6
-        self._touch(o)
-        if (window := self.by_market.get(o.market_id)) is not None:
-            window.own_due = True
-            self._hold(window, o.key, now)
-
-    @staticmethod
-    def _hold(window: Window, key: int, now: int) -> None:
-        """After a fill or a cancel by the venue: the core may not know yet, so its target is not filled up again in the meantime."""
-        limits = window.limits
-        limits.last_ns[key] = now
-        limits.hold_ns[key] = max(limits.hold_ns[key], now + limits.min_update_ns)
-
-    def _filled(self, window: Window, o: Order, size_u6: int, now: int) -> None:
-        o.booked_u6 += size_u6
-        window.own_due = True
-        if o.booked_u6 > o.matched_u6:
-            self._hold(window, o.key, now)
-        if o.state == DONE:
-            self._unbooked(o)
-            return
-        o.confirmed = True
-        if o.rest_u6 <= DUST_U6:
-            self.finish(o, "filled", now)
-
-    def _unbooked(self, o: Order) -> None:
-        """An order that is over: does it still wait for trades?"""
-        window = self.by_market.get(o.market_id)
-        if window is None:
-            return
-        if o.open_u6 > DUST_U6:
-            window.tail[o.order_id] = o
-        else:
-            window.tail.pop(o.order_id, None)
-        self._account_dirty = True
 
     # ---- after the sends -------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ Owns: the order of the words (taken from the dtypes, asserted at import). Writte
 `own` and the ring `orders`; read by the core, the guardian, the monitor. Packing whole rows is several times cheaper than setting fields.
 """
 
-from mmbot.execution.reconcile import ONE_E4, Order
+from mmbot.execution.order import Order
+from mmbot.execution.reconcile import ONE_E4
 from mmbot.execution.windows import Window
 from mmbot.inventory.positions import Positions
 from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from mmbot.execution.http1 import NotSent, UnknownOutcome
-from mmbot.execution.manager import OrderManager, id_words_of
-from mmbot.execution.reconcile import CANCELING, DONE, LIVE, PENDING, Order
+from mmbot.execution.manager import OrderManager
+from mmbot.execution.order import CANCELING, DONE, LIVE, PENDING, Order, id_words_of
 from mmbot.execution.rest import OpenOrder, Trade, VenueError
 from mmbot.execution.wire import Outcome, parse_cancel
 from mmbot.inventory.positions import BOOKED, REVERSED

@@ -13,9 +13,9 @@ from mmbot.execution.credentials import Credentials
 from mmbot.execution.http1 import HttpAnswer, NotSent, UnknownOutcome
 from mmbot.execution.l2 import L2Auth
 from mmbot.execution.manager import Links, OrderManager
+from mmbot.execution.order import DONE
 from mmbot.execution.order_journal import OrderJournal
 from mmbot.execution.pool import SignedPool
-from mmbot.execution.reconcile import DONE
 from mmbot.execution.recovery import Recovery
 from mmbot.execution.rest import Balance, MakerLeg, OpenOrder, Trade, VenueError
 from mmbot.execution.signing import OrderSigner, Salts

@@ -7,8 +7,8 @@ import pytest
 from order_world import MARKET, SLOT, START_S, World
 
 from mmbot.execution.http1 import HttpAnswer
+from mmbot.execution.order import CANCELING, LIVE, PENDING, Order
 from mmbot.execution.order_journal import JournalError, OrderJournal, replay
-from mmbot.execution.reconcile import CANCELING, LIVE, PENDING, Order
 from shm_layout import records as r
 
 PAIR = ((0, 0, 5000, 20), (1, 0, 4900, 20))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmbot.execution.reconcile import CANCELING, DONE, KEYS, LEVELS, LIVE, NEVER_NS, ONE_E4, PENDING, Limits, Order, diff
+from mmbot.execution.order import CANCELING, DONE, LEVELS, LIVE, PENDING, Order
+from mmbot.execution.reconcile import KEYS, NEVER_NS, ONE_E4, Limits, diff
 from shm_layout.records import BUY, DOWN, UP
 
 MS = 1_000_000

@@ -1,0 +1,64 @@
+"""One own order as the executor knows it, its states, and the two ways to write its id.
+
+Owns: `Order`. Written by the order manager and its recovery, read by `reconcile` and the publisher. Pure.
+Can go wrong: nothing here; an id that is not 0x and 64 hex digits raises ValueError or struct.error at its first use.
+
+States: PENDING (sent, not confirmed) -> LIVE -> CANCELING -> DONE.
+"""
+
+import struct
+
+PENDING, LIVE, CANCELING, DONE = 1, 2, 3, 4
+LEVELS = 4
+
+
+def id_text(words) -> str:
+    """0x hex of a 256-bit id given as four signed words."""
+    return "0x" + struct.pack(">4q", *words).hex()
+
+
+def id_words_of(order_id: str) -> tuple:
+    """Four signed words of a 0x hex id."""
+    return struct.unpack(">4q", bytes.fromhex(order_id[2:]))
+
+
+class Order:
+    """One own order. ``order_id`` is the 0x hex digest. Sizes in 1e-6 shares, price in 1e-4.
+
+    ``matched_u6`` is what the venue said was matched in total, ``booked_u6`` the sum of the trade legs that were seen; they meet in the end.
+    ``unknown`` is set while the outcome of the POST or the cancel is being found out; ``confirmed`` once the venue is known to have it.
+    ``cause`` is (t_exch, t_recv, t_pub, t_poll, t_decide, t_wake, t_send) in ns.
+    """
+
+    __slots__ = ("order_id", "id_words", "market_id", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
+                 "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "queries",
+                 "t_query_ns", "confirmed")
+
+    def __init__(self, order_id, id_words, market_id, token, level, side, px_e4, size_u6, state, t_sent_ns):
+        self.order_id, self.id_words = order_id, id_words
+        self.market_id, self.token, self.level, self.side = market_id, token, level, side
+        self.key = token * LEVELS + level
+        self.px_e4, self.size_u6 = px_e4, size_u6
+        self.matched_u6 = self.booked_u6 = 0
+        self.state = state
+        self.unknown = False
+        self.pooled = 0
+        self.t_sent_ns = t_sent_ns
+        self.t_live_ns = self.t_done_ns = self.t_cancel_ns = 0
+        self.params_version = 0
+        self.cause = None
+        self.queries = 0
+        self.t_query_ns = 0
+        self.confirmed = False
+
+    @property
+    def open_u6(self) -> int:
+        """Shares that may still be filled without our having seen the trade: the number that exposure counts."""
+        if self.state == DONE:
+            return max(self.matched_u6 - self.booked_u6, 0)
+        return max(self.size_u6 - self.booked_u6, 0)
+
+    @property
+    def rest_u6(self) -> int:
+        """Shares still resting as far as we know."""
+        return self.size_u6 - (self.matched_u6 if self.matched_u6 > self.booked_u6 else self.booked_u6)

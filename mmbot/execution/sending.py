@@ -1,0 +1,120 @@
+"""The way out: quotes and cancels become requests. Write ahead, one write, then book-keeping.
+
+Owns: `Sending`, the part of the order manager that signs, writes ahead, posts and cancels. State is the manager's.
+Can go wrong: the journal cannot be written (no POST leaves); no free connection (nothing left, tried again 1 ms later).
+"""
+
+import struct
+from functools import partial
+
+from mmbot.execution.http1 import NotSent
+from mmbot.execution.order import CANCELING, LEVELS, PENDING, Order
+from mmbot.execution.order_journal import JournalError, done_line, sent_line
+from mmbot.execution.windows import Window
+from shm_layout.records import OE_CANCEL_SENT, OE_SENT
+
+RETRY_NS = 1_000_000                        # when there was no free connection
+UNSIGNABLE_NS = 2_000_000_000               # how long a quote's place is held when no order can be signed for it
+_MS = 1_000_000
+
+
+class Sending:
+    """Posting and cancelling for `mmbot.execution.manager.OrderManager`."""
+
+    def _post(self, window: Window, quotes: list, fresh: bool, now: int) -> bool:
+        """Write ahead and send; false when nothing left (the quotes are tried again later)."""
+        if not self.gateway.can_post:
+            window.next_ns = min(window.next_ns, now + RETRY_NS)
+            self.report.event("throttled", len(quotes))
+            return False
+        wall_ns = self.wall_ns()
+        wall_ms = wall_ns // _MS
+        signed = self._signed(window, quotes, now, wall_ms)
+        if not signed:
+            return False
+        try:
+            self.journal.append(self._ahead(window, signed, wall_ms))
+            future = self.gateway.post([s.body for _, s, _ in signed], wall_ns // 1_000_000_000)
+        except JournalError as e:
+            self.journal_ok, window.dirty = False, True
+            self.report.error("journal", str(e))
+            return False
+        except NotSent as e:
+            self._lines += [done_line(s.order_id_hex, "not_sent") for _, s, _ in signed]
+            window.next_ns = min(window.next_ns, now + RETRY_NS)
+            self.report.error("no_connection", str(e))
+            return False
+        t_send = self.gateway.t_send_ns
+        cause = (*window.cause, self._t_wake_ns, t_send)
+        fresh = fresh and any(q not in window.previous for q in quotes)
+        orders = [self._sent(window, q, s, pooled, cause, t_send, now) for q, s, pooled in signed]
+        self._publish_own(window)
+        self.order_tokens.spend(len(orders), now)
+        self.n_orders += len(orders)
+        future.add_done_callback(partial(self._posted, window, orders, fresh))
+        report = self.report
+        if fresh:
+            report.hop("decide_wake", self._t_wake_ns - window.changed_ns)
+            report.hop("wake_send", t_send - self._t_wake_ns)
+            if cause[1] > 0:
+                report.hop("recv_send", t_send - cause[1])
+        else:
+            report.event("throttled", len(orders))
+        report.event("orders", len(orders))
+        report.event("orders_batches")
+        return True
+
+    def _signed(self, window: Window, quotes: list, now: int, wall_ms: int) -> list[tuple]:
+        """(quote, signed order, 1 if it came from the pool) for each quote that can be signed."""
+        out, pool, tick = [], self.pool, window.limits.tick_e4
+        for q in quotes:
+            token_id, side = window.tokens[q[0]], q[2]
+            order = pool.take(token_id, side, q[3], q[4], now, tick)
+            if order is not None:
+                out.append((q, order, 1))
+                continue
+            try:
+                template = pool.template(token_id, side, tick, window.version, window.neg_risk)
+                out.append((q, template.build(q[3], q[4], wall_ms, pool.salts(), now), 0))
+            except ValueError as e:         # an amount or market that cannot be signed for
+                window.limits.hold_ns[q[0] * LEVELS + q[1]] = now + UNSIGNABLE_NS
+                self.report.error("signing", str(e))
+        return out
+
+    @staticmethod
+    def _ahead(window: Window, signed: list[tuple], wall_ms: int) -> bytes:
+        """The write-ahead lines of a POST."""
+        market_id = window.market_id
+        return b"".join([sent_line(s.order_id_hex, market_id, q[0], q[1], q[2], q[3], q[4], wall_ms) for q, s, _ in signed])
+
+    def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, now: int) -> Order:
+        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],
+                      signed.size_u6, PENDING, t_send)
+        order.pooled, order.params_version, order.cause = pooled, window.params_version, cause
+        window.orders[order.order_id] = self.by_id[order.order_id] = order
+        window.own_due = True
+        window.limits.last_ns[order.key] = now
+        self._events.append((OE_SENT, t_send, order))
+        return order
+
+    def cancel(self, window: Window | None, orders: list[Order], now: int) -> bool:
+        """Send one cancel list; the orders stay CANCELING until the venue has answered. False when nothing left."""
+        try:
+            future = self.gateway.cancel([o.order_id for o in orders], self.wall_ns() // 1_000_000_000)
+        except NotSent as e:
+            if window is not None:
+                window.next_ns = now + RETRY_NS
+            self.report.error("no_connection", str(e))
+            return False
+        t_send = self.gateway.t_send_ns
+        self.cancel_tokens.spend(len(orders), now)
+        self.n_cancels += len(orders)
+        for o in orders:
+            o.state, o.t_cancel_ns = CANCELING, t_send
+            if window is not None:
+                window.limits.last_ns[o.key] = now
+            self._events.append((OE_CANCEL_SENT, t_send, o))
+        future.add_done_callback(partial(self._canceled, orders))
+        self.report.event("cancels", len(orders))
+        self.report.event("cancel_batches")
+        return True
