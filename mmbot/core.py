@@ -508,7 +508,7 @@ def step(state, src, market, oracle, spot, own, markets, account, guard, params,
 #: Everything a running core owns, in one block: the present inputs, the state, the clock and the burst's own numbers.
 WORK = np.dtype([
     ("market", r.MARKET), ("oracle", r.ORACLE), ("spot", r.SPOT), ("own", r.OWN), ("markets", r.MARKETS), ("account", r.ACCOUNT), ("guard", r.GUARD),
-    ("params", r.PARAMS), ("state", STATE), ("scratch", "<i8", (2,)),
+    ("params", r.PARAMS), ("state", STATE), ("scratch", "<i8", (3,)),
     ("wall0_ns", "<i8"), ("mono0_ns", "<i8"), ("rate", "<f8"), ("budget_ns", "<i8"), ("next_timer_ns", "<i8"), ("pending", "<i8"),
     ("handled", "<i8"), ("markets_version", "<i8"), ("account_version", "<i8"), ("guard_version", "<i8"), ("own_version", "<i8", (r.MARKET_SLOTS,)),
     ("spare", "<i8", (max(d.itemsize for d in (r.MARKETS, r.ACCOUNT, r.GUARD, r.OWN)) // 8,)),
