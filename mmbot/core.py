@@ -52,7 +52,7 @@ SHARED = np.dtype([("ln_level", "<f8"), ("var_s", "<f8"), ("drift_s", "<f8"), ("
 #: The quotes under construction, [token][level], a size of 0 is no quote; and what is held of their window.
 DRAFT = np.dtype([
     ("px_e4", "<i8", (2, MAX_LEVELS)), ("size_u6", "<i8", (2, MAX_LEVELS)), ("gates", "<i8"),
-    ("qty_up_u6", "<i8"), ("qty_down_u6", "<i8"), ("cost_u6", "<i8"),
+    ("qty_up_u6", "<i8"), ("qty_down_u6", "<i8"), ("cost_u6", "<i8"), ("reserve_up_u6", "<i8"), ("reserve_down_u6", "<i8"),
 ])
 STATE = np.dtype([
     ("attached_ns", "<i8"), ("decisions", "<i8"), ("cause", CAUSE), ("shared", SHARED), ("draft", DRAFT),
@@ -274,8 +274,9 @@ def _level_gates(draft, tick_e4, min_size_u6, heavy, severity, token, level):
 
 @kernel(int64(DRAFT_T, int64, int64, int64, int64))
 def _worst(draft, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6):
-    """Possible loss of the draft's window with what it holds and the quotes given."""
-    return exposure.worst_loss(draft.cost_u6, draft.qty_up_u6, draft.qty_down_u6, buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6)
+    """Possible loss of the draft's window with what it holds, trades that may still fail left out where they would help, and the quotes given."""
+    return exposure.worst_loss(draft.cost_u6, draft.qty_up_u6 - draft.reserve_up_u6, draft.qty_down_u6 - draft.reserve_down_u6,
+                               buy_up_u6, pay_up_u6, buy_down_u6, pay_down_u6)
 
 
 @kernel(void(STATE_T, SLOT_T, INFO_T, PARAMS_T, int64, int64, int64))
@@ -418,6 +419,8 @@ def _clear_draft(draft, position, market_id):
     draft.qty_up_u6 = position.qty_up_u6 if ours else 0
     draft.qty_down_u6 = position.qty_down_u6 if ours else 0
     draft.cost_u6 = position.cost_up_u6 + position.cost_down_u6 if ours else 0
+    draft.reserve_up_u6 = position.reserve_up_u6 if ours else 0
+    draft.reserve_down_u6 = position.reserve_down_u6 if ours else 0
 
 
 @kernel(int64(STATE_T, int64, MARKETS_T, ACCOUNT_T, PARAMS_T, int64, int64))

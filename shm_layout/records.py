@@ -178,15 +178,17 @@ TARGET = _record("TARGET", [
 
 #: One market's inventory as the executor knows it. ``qty`` shares booked (MATCHED or better) = matched + mined + confirmed, each share in
 #: exactly one of the three; ``failed`` shares taken back so far; ``sellable`` what the venue's balance says can be sold (-1: not asked);
-#: ``open`` what may still fill. ``worst_u6`` dollars at risk in the worst case over: every live order and every cancel in flight fills,
-#: and all shares that are not final fail.
+#: ``pending`` booked shares that are not CONFIRMED (matched + mined), sales negative; ``open`` what may still fill by bids. ``reserve_up``,
+#: ``reserve_down`` how much worse than booked the result is if Up, Down comes and those trades fail that were welcome. ``worst_u6``
+#: dollars that can still be lost, the greatest over both outcomes, over every set of trades that are not final failing, and over every set of
+#: orders filling that is not provably over (resting, under way, of unknown fate, cancel in flight).
 POSITION = _record("POSITION", [
     ("market_id", _I), ("qty_up_u6", _I), ("qty_down_u6", _I), ("cost_up_u6", _I), ("cost_down_u6", _I),
     ("pending_up_u6", _I), ("pending_down_u6", _I), ("mined_up_u6", _I), ("mined_down_u6", _I),
     ("confirmed_up_u6", _I), ("confirmed_down_u6", _I), ("failed_up_u6", _I), ("failed_down_u6", _I),
     ("sellable_up_u6", _I), ("sellable_down_u6", _I), ("open_up_u6", _I), ("open_down_u6", _I),
-    ("live_orders", _I), ("worst_u6", _I), ("realized_u6", _I),
-], 160)
+    ("live_orders", _I), ("worst_u6", _I), ("realized_u6", _I), ("reserve_up_u6", _I), ("reserve_down_u6", _I),
+], 176)
 
 #: The account as the executor knows it. ``halts`` HALT_BIT bits, 0 when orders may be wanted; ``venue_mode`` VENUE_MODE code and until when
 #: it was announced to last (0: unknown); ``tier`` index of the venue's rate tier (-1: not seen); ``user_deaf`` grows each time the venue
@@ -199,7 +201,7 @@ ACCOUNT = _record("ACCOUNT", [
     ("venue_mode", _I), ("venue_mode_until_ns", _I), ("tier", _I), ("order_tokens", _I), ("cancel_tokens", _I),
     ("user_deaf", _I), ("difference_since_ns", _I), ("reversed", _I),
     ("position", POSITION, (MARKET_SLOTS,)),
-], 192 + 8 * 160)
+], 192 + 8 * 176)
 
 #: All own orders of one window at one price of one token and side. ``size_u6`` is what may still rest,
 #: ``t_sent_ns`` when the newest of them was sent.

@@ -7,7 +7,8 @@ Owns: the order of the words (taken from the dtypes, asserted at import). Writte
 from mmbot.execution.order import Order
 from mmbot.execution.reconcile import ONE_E4
 from mmbot.execution.windows import Window
-from mmbot.inventory.positions import Positions
+from mmbot.inventory.exposure import of_orders
+from mmbot.inventory.positions import CONFIRMED, MINED, Positions
 from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION
 
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
@@ -22,7 +23,8 @@ assert ACCOUNT.names == ("t_update_ns", "state", "halts", "user_ok", "cash_u6", 
                          "order_tokens", "cancel_tokens", "user_deaf", "difference_since_ns", "reversed", "position")
 assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
                           "mined_up_u6", "mined_down_u6", "confirmed_up_u6", "confirmed_down_u6", "failed_up_u6", "failed_down_u6",
-                          "sellable_up_u6", "sellable_down_u6", "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6")
+                          "sellable_up_u6", "sellable_down_u6", "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6",
+                          "reserve_up_u6", "reserve_down_u6")
 assert OWN.names == ("market_id", "slot", "n", "t_update_ns", "order") and OWN_ORDER.names == ("token", "side", "px_e4", "size_u6", "t_sent_ns")
 assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "level", "px_e4", "size_u6", "filled_u6", "status", "reason",
                              "http_status", "pooled", "params_version", "deadline_ns", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
@@ -30,23 +32,13 @@ assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "leve
 
 
 def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
-    """(POSITION as integers, dollars 1e-6 that its open bids reserve).
-
-    open: shares that may still fill, orders under way and unseen trades included; pending: booked shares not CONFIRMED yet.
-    """
-    open_u6, cost_e10 = [0, 0], [0, 0]
-    for group in (window.orders, window.tail):
-        for o in group.values():
-            if o.side == BUY:
-                open_u6[o.token] += o.open_u6
-                cost_e10[o.token] += o.open_u6 * o.px_e4
-    cost = [-(-c // ONE_E4) for c in cost_e10]
+    """(POSITION as integers, dollars 1e-6 that its open bids reserve); what each field counts stands with the record and in `positions`."""
+    orders = of_orders(window.orders, window.tail)
     p = positions.by_market.get(window.market_id)
     if p is None:
-        return (window.market_id, *_NO_SHARES, *open_u6, len(window.orders), max(cost), 0), sum(cost)
-    states = (0, 0, p.qty_u6[0] - p.pending_u6[0], p.qty_u6[1] - p.pending_u6[1], 0, 0, -1, -1)
-    return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *states, *open_u6, len(window.orders), p.worst_u6(*cost),
-            p.realized_u6), sum(cost)
+        return (window.market_id, *_NO_SHARES, *orders.buy_u6, len(window.orders), max(orders.if_u6), 0, 0, 0), orders.reserved_u6
+    return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *p.net_u6[MINED], *p.net_u6[CONFIRMED], *p.failed_u6, *p.sellable_u6,
+            *orders.buy_u6, len(window.orders), p.worst_u6(*orders.if_u6), p.realized_u6, *p.reserve_u6), orders.reserved_u6
 
 
 def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: list[Window | None], positions: Positions) -> list[int]:

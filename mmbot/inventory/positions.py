@@ -1,82 +1,146 @@
 """Positions from own trade legs: each leg counts once, whatever the order, number and timing of the messages about it.
 
-Owns: the ledger of legs, keyed (trade id, order id), and the quantity, cost, unconfirmed part and realised result per window.
+Owns: the ledger of legs, keyed (trade id, order id), and per window and token the shares in each state, what they cost, what sales
+brought, and how much of it still hangs on trades that may fail.
 Writes: the executor's order manager. Reads: the same, which publishes them in the account record. No I/O, no clock.
-Can go wrong, and what happens then: the venue repeats a leg two to four times (MATCHED, MINED, CONFIRMED, RETRYING): only the
-first changes a quantity. It takes a matched trade back (FAILED): the leg is reversed to the last unit. FAILED overtakes
-MATCHED: the leg is remembered as void and never booked. Two final words disagree: CONFIRMED wins (the chain has the
-shares) and `conflicts` counts it. A leg of another token of the same window (a mint or merge match) is booked on the token of
+
+The rule that makes this safe: **a position is a function of the set of its legs, never of the order in which messages came.** Each leg keeps
+the best evidence about itself (a maximum, so repeats and reordering change nothing), and a position is a sum over its legs. The cost of
+shares held is the average price of everything bought in that window and token, so it does not depend on when a sale happened among the
+buys, and a leg that fails is subtracted to the last unit even when its shares seemed sold meanwhile (the quantity is then negative until the
+sale fails too, which is exactly what the venue's books will show).
+
+States of a leg: MATCHED (also RETRYING: being settled again) -> MINED -> CONFIRMED, or FAILED. A leg that was ever RETRYING counts as
+matched, not as mined, until it is final. CONFIRMED is final: the chain has the shares. FAILED takes the leg back.
+Can go wrong, and what happens then: FAILED overtakes MATCHED (the leg is void and never counted); CONFIRMED and FAILED are both said (the
+chain wins, `conflicts` counts it once); two messages give different terms for one leg (those of the later state count, of two in the same
+state the larger, `conflicts` counts it once); a leg of the other token of the window (a mint or merge match) is booked on the token of
 the own order, because callers pass the own leg, never the taker's top-level fields.
 Source: venue protocol, user channel and own fills of a maker.
 """
 
-from shm_layout.records import BUY, NO_OUTCOME, TS_CONFIRMED, TS_FAILED
+from shm_layout.records import BUY, DOWN, NO_OUTCOME, TS_CONFIRMED, TS_FAILED, TS_MATCHED, TS_MINED, TS_RETRYING, UP
 
 ONE_U6 = 1_000_000
 #: An order whose unfilled rest is at most this (0.01 share) is over: settlement rounds in 1e-6 and prices in cents.
 DUST_U6 = 10_000
-#: What `Positions.apply` did.
-NOTHING, BOOKED, REVERSED, FINAL = 0, 1, 2, 3
+#: What `Positions.apply` did: nothing new, counted a leg, took one back, heard that one is final, corrected the terms of one.
+NOTHING, BOOKED, REVERSED, FINAL, CORRECTED = 0, 1, 2, 3, 4
+#: states of a leg
+MATCHED, MINED, CONFIRMED, FAILED = range(4)
+_RANK = {TS_MATCHED: 1, TS_MINED: 2, TS_RETRYING: 3, TS_FAILED: 4, TS_CONFIRMED: 5}
+_STATE = {1: MATCHED, 2: MINED, 3: MATCHED, 4: FAILED, 5: CONFIRMED}
 
 
 class Position:
-    """One window. Index 0 is Up, 1 is Down.
+    """One window. Index 0 is Up, 1 is Down; all in 1e-6 shares or dollars.
 
-    qty_u6 shares booked (MATCHED or better), cost_u6 dollars paid for them, pending_u6 the booked shares that are not CONFIRMED yet,
-    sold_u6 the result of sales, outcome the winning index once known (NO_OUTCOME before).
+    bought, sold: shares; paid, got: dollars for them (without fees). net[state]: shares by state of their trade, sales negative.
+    failed: shares taken back. reserve[w]: how much worse than booked the result is if outcome w comes and exactly those trades fail that
+    were welcome. sellable: what the venue's balance says can be sold, -1 when it was not asked. outcome: winning index once known.
     """
 
-    __slots__ = ("market_id", "qty_u6", "cost_u6", "pending_u6", "sold_u6", "fees_u6", "outcome")
+    __slots__ = ("market_id", "bought_u6", "paid_u6", "sold_u6", "got_u6", "fees_u6", "net_u6", "failed_u6", "reserve_u6", "sellable_u6", "outcome")
 
     def __init__(self, market_id: int):
         self.market_id = market_id
-        self.qty_u6 = [0, 0]
-        self.cost_u6 = [0, 0]
-        self.pending_u6 = [0, 0]
-        self.sold_u6 = 0
+        self.bought_u6, self.paid_u6, self.sold_u6, self.got_u6 = [0, 0], [0, 0], [0, 0], [0, 0]
+        self.net_u6 = [[0, 0], [0, 0], [0, 0]]
+        self.failed_u6, self.reserve_u6, self.sellable_u6 = [0, 0], [0, 0], [-1, -1]
         self.fees_u6 = 0
         self.outcome = NO_OUTCOME
 
     @property
+    def qty_u6(self) -> list[int]:
+        """Shares booked: matched + mined + confirmed."""
+        return [self.bought_u6[UP] - self.sold_u6[UP], self.bought_u6[DOWN] - self.sold_u6[DOWN]]
+
+    @property
+    def pending_u6(self) -> list[int]:
+        """Booked shares whose trades are not final: matched + mined (sales negative)."""
+        matched, mined = self.net_u6[MATCHED], self.net_u6[MINED]
+        return [matched[UP] + mined[UP], matched[DOWN] + mined[DOWN]]
+
+    @property
+    def cost_u6(self) -> list[int]:
+        """Dollars paid for the shares held, at the average price of all that was bought."""
+        return [self._cost(UP), self._cost(DOWN)]
+
+    def _cost(self, token: int) -> int:
+        bought, sold, paid = self.bought_u6[token], self.sold_u6[token], self.paid_u6[token]
+        return paid - paid * sold // bought if sold < bought else 0
+
+    @property
     def realized_u6(self) -> int:
-        """Result so far in 1e-6 dollars: sales less their cost and fees and, once the outcome is known, the payout less the cost."""
-        done = self.sold_u6 - self.fees_u6
+        """Result so far: sales less the cost of what was sold, less fees and, once the outcome is known, the payout less the cost."""
+        cost = self._cost(UP) + self._cost(DOWN)
+        done = self.got_u6[UP] + self.got_u6[DOWN] - self.paid_u6[UP] - self.paid_u6[DOWN] + cost - self.fees_u6
         if self.outcome == NO_OUTCOME:
             return done
-        return done + self.qty_u6[self.outcome] - self.cost_u6[0] - self.cost_u6[1]
+        return done + self.bought_u6[self.outcome] - self.sold_u6[self.outcome] - cost
 
-    def worst_u6(self, open_cost_up_u6: int, open_cost_down_u6: int) -> int:
-        """Most dollars (1e-6) this window can lose at settlement if the open bids fill in the least welcome way.
+    def worst_u6(self, if_up_u6: int = 0, if_down_u6: int = 0) -> int:
+        """Most dollars (1e-6, at least 0) that can still be lost beyond `realized_u6`.
 
-        If Up wins, every open Down bid is taken to fill and no Up bid is (and the reverse); 0 once the outcome is known.
+        Over both outcomes w, over every set of trades that are not final failing, and over every set of open orders filling:
+
+            max over w of   cost held - shares of w  +  reserve[w]  +  if_w
+
+        ``if_w`` is what open orders add to the loss if w comes (`exposure.of_orders`: what bids on the other token pay). reserve[w] sums over
+        trades that are not final what their success would have brought under w: size - cash - fee for a buy of w, cash - fee for a sale of the
+        other token, 0 where success only costs. Trades and orders are independent of each other, so the worst set is the sum of the worst of each.
+        Once the outcome is known only that outcome is looked at, and shares and cost stand in the result already.
         """
+        extra = if_up_u6, if_down_u6
         if self.outcome != NO_OUTCOME:
-            return 0
-        paid = self.cost_u6[0] + self.cost_u6[1]
-        return max(paid + open_cost_down_u6 - self.qty_u6[0], paid + open_cost_up_u6 - self.qty_u6[1], 0)
+            return max(self.reserve_u6[self.outcome] + extra[self.outcome], 0)
+        paid, qty = self._cost(UP) + self._cost(DOWN), self.qty_u6
+        return max(paid - qty[UP] + self.reserve_u6[UP] + if_up_u6, paid - qty[DOWN] + self.reserve_u6[DOWN] + if_down_u6, 0)
 
 
 class _Leg:
-    __slots__ = ("market_id", "token", "status", "booked", "qty_u6", "cost_u6", "sold_u6", "fee_u6", "pending")
+    """One own part of a trade. ``rank`` of the highest state heard, ``terms`` (size_u6, px_u6, token, side, fee_u6) as said with that state."""
 
-    def __init__(self, market_id: int, token: int):
-        self.market_id, self.token = market_id, token
-        self.status = 0
-        self.booked = self.pending = False
-        self.qty_u6 = self.cost_u6 = self.sold_u6 = self.fee_u6 = 0
+    __slots__ = ("market_id", "rank", "terms", "settled", "failed", "disputed")
+
+    def __init__(self, market_id: int):
+        self.market_id = market_id
+        self.rank, self.terms = 0, (0, 0, 0, BUY, 0)
+        self.settled = self.failed = self.disputed = False
+
+    @property
+    def state(self) -> int:
+        return _STATE[self.rank]
+
+    @property
+    def counts(self) -> bool:
+        return 0 < self.rank and self.rank != _RANK[TS_FAILED]
+
+    @property
+    def cash_u6(self) -> int:
+        return self.terms[0] * self.terms[1] // ONE_U6
+
+    def gain_u6(self, outcome: int) -> int:
+        """What the trade brings if it succeeds and ``outcome`` comes."""
+        size, _, token, side, fee = self.terms
+        shares = size if token == outcome else 0
+        return shares - self.cash_u6 - fee if side == BUY else self.cash_u6 - fee - shares
 
 
 class Positions:
-    """The ledger. `by_market` maps market id -> Position."""
+    """The ledger. `by_market` maps market id -> Position.
+
+    fills: legs that count now; volume, fees: dollars of those; spent: dollars that left the account by them; reversed: legs that failed;
+    conflicts: legs about which the venue contradicted itself.
+    """
 
     def __init__(self):
         self.by_market: dict[int, Position] = {}
         self._legs: dict[tuple, _Leg] = {}
-        self.fills = 0
-        self.volume_u6 = 0
-        self.fees_u6 = 0
+        self.fills = self.reversed = self.conflicts = 0
+        self.volume_u6 = self.fees_u6 = self.spent_u6 = 0
         self.retired_realized_u6 = 0
-        self.conflicts = 0
+        self.retired: set[int] = set()
 
     def position(self, market_id: int) -> Position:
         """The position of a window, created empty when it is new."""
@@ -87,73 +151,84 @@ class Positions:
 
     def apply(self, trade_id, order_id, market_id: int, token: int, side: int, status: int, px_u6: int, size_u6: int,
               fee_u6: int = 0) -> int:
-        """One message about one own leg; returns NOTHING, BOOKED, REVERSED or FINAL.
+        """One message about one own leg; returns NOTHING, BOOKED, REVERSED, FINAL or CORRECTED.
 
         ``trade_id`` and ``order_id`` are any hashable ids; ``token`` and ``side`` are those of the own order; ``status`` is a
         TS_* code; ``px_u6`` dollars per share in 1e-6; ``size_u6`` shares in 1e-6; ``fee_u6`` dollars, charged on the own leg (0 as maker).
         """
         leg = self._legs.get((trade_id, order_id))
         if leg is None:
-            leg = self._legs[trade_id, order_id] = _Leg(market_id, token)
-        elif leg.booked and abs(leg.qty_u6) != size_u6:
-            self.conflicts += 1
-        if status == TS_FAILED:
-            return self._fail(leg)
-        if leg.status == TS_FAILED and status != TS_CONFIRMED:
+            leg = self._legs[trade_id, order_id] = _Leg(market_id)
+        rank, terms = _RANK[status], (size_u6, px_u6, token, side, fee_u6)
+        differs = leg.rank != 0 and terms != leg.terms
+        better = (rank, terms) > (leg.rank, leg.terms)
+        if rank <= leg.rank and not differs and not (status == TS_FAILED and not leg.failed):
             return NOTHING
-        result = NOTHING
-        if leg.status == TS_FAILED:
-            self.conflicts += 1
-        if not leg.booked:
-            self._book(leg, side, px_u6, size_u6, fee_u6)
-            result = BOOKED
-        if leg.status == TS_CONFIRMED:
-            return result
-        leg.status = status
-        if status == TS_CONFIRMED:
-            self._settle_pending(leg)
-            return result or FINAL
-        return result
+        counted, final = leg.counts, leg.rank == _RANK[TS_CONFIRMED]
+        self._move(leg, -1)
+        if better:
+            leg.terms = terms
+        self._contradictions(leg, differs, status)
+        leg.rank = max(leg.rank, rank)
+        self._move(leg, 1)
+        if leg.counts != counted:
+            return BOOKED if leg.counts else REVERSED if counted else NOTHING
+        if leg.counts and differs and better:
+            return CORRECTED
+        return FINAL if not final and leg.rank == _RANK[TS_CONFIRMED] else NOTHING
 
-    def _book(self, leg: _Leg, side: int, px_u6: int, size_u6: int, fee_u6: int) -> None:
+    def _contradictions(self, leg: _Leg, differs: bool, status: int) -> None:
+        both = leg.settled and leg.failed
+        leg.settled |= status == TS_CONFIRMED
+        leg.failed |= status == TS_FAILED
+        self.conflicts += (differs and not leg.disputed) + (leg.settled and leg.failed and not both)
+        leg.disputed |= differs
+
+    def _move(self, leg: _Leg, sign: int) -> None:
+        """Add (1) or take out (-1) everything a leg contributes in its present state."""
+        if leg.rank == 0:
+            return
         p = self.position(leg.market_id)
-        cash = px_u6 * size_u6 // ONE_U6
-        if side == BUY:
-            leg.qty_u6, leg.cost_u6, leg.sold_u6 = size_u6, cash, 0
-        else:
-            held = p.qty_u6[leg.token]
-            cost = p.cost_u6[leg.token] if held <= size_u6 else p.cost_u6[leg.token] * size_u6 // held
-            leg.qty_u6, leg.cost_u6, leg.sold_u6 = -size_u6, -cost, cash - cost
-        leg.fee_u6 = fee_u6
-        leg.booked = leg.pending = True
-        self._move(p, leg, 1)
-        p.pending_u6[leg.token] += size_u6
-
-    def _move(self, p: Position, leg: _Leg, sign: int) -> None:
-        p.qty_u6[leg.token] += sign * leg.qty_u6
-        p.cost_u6[leg.token] += sign * leg.cost_u6
-        p.sold_u6 += sign * leg.sold_u6
-        p.fees_u6 += sign * leg.fee_u6
-        self.fees_u6 += sign * leg.fee_u6
+        size, _, token, side, fee = leg.terms
+        if not leg.counts:
+            p.failed_u6[token] += sign * size
+            self.reversed += sign
+            return
+        cash = leg.cash_u6
+        shares, money = (p.bought_u6, p.paid_u6) if side == BUY else (p.sold_u6, p.got_u6)
+        shares[token] += sign * size
+        money[token] += sign * cash
+        p.net_u6[leg.state][token] += sign * (size if side == BUY else -size)
+        p.fees_u6 += sign * fee
+        if leg.state != CONFIRMED:
+            for outcome in (UP, DOWN):
+                p.reserve_u6[outcome] += sign * max(leg.gain_u6(outcome), 0)
+        self.fees_u6 += sign * fee
         self.fills += sign
-        self.volume_u6 += sign * abs(leg.cost_u6 + leg.sold_u6 if leg.qty_u6 >= 0 else leg.sold_u6 - leg.cost_u6)
+        self.volume_u6 += sign * cash
+        self.spent_u6 += sign * (cash + fee if side == BUY else fee - cash)
 
-    def _settle_pending(self, leg: _Leg) -> None:
-        if leg.pending:
-            leg.pending = False
-            self.position(leg.market_id).pending_u6[leg.token] -= abs(leg.qty_u6)
+    def leg_u6(self, trade_id, order_id) -> int:
+        """Shares of a leg as we know it, whether it counts or failed (either way the order was used up by it); 0 for an unknown one."""
+        leg = self._legs.get((trade_id, order_id))
+        return leg.terms[0] if leg is not None else 0
 
-    def _fail(self, leg: _Leg) -> int:
-        if leg.status == TS_CONFIRMED:
-            self.conflicts += 1
-            return NOTHING
-        leg.status = TS_FAILED
-        if not leg.booked:
-            return NOTHING
-        self._settle_pending(leg)
-        self._move(self.position(leg.market_id), leg, -1)
-        leg.booked = False
-        return REVERSED
+    def unsettled(self, market_id: int) -> bool:
+        """Does any leg of this window wait for its final word?"""
+        return any(leg.market_id == market_id and leg.counts and leg.state != CONFIRMED for leg in self._legs.values())
+
+    def pending_cash_u6(self) -> tuple[int, int]:
+        """(dollars out, dollars in) of the legs that count and are not final, over all windows: the room in which the venue's cash may
+        honestly differ from ours while they settle."""
+        out = into = 0
+        for leg in self._legs.values():
+            if leg.counts and leg.state != CONFIRMED:
+                cash, fee = leg.cash_u6, leg.terms[4]
+                if leg.terms[3] == BUY:
+                    out += cash + fee
+                else:
+                    into += cash - fee
+        return out, into
 
     def resolve(self, market_id: int, outcome: int) -> bool:
         """The window's outcome is known (UP or DOWN); True when that is news. From here on its result is realised."""
@@ -164,12 +239,13 @@ class Positions:
         return True
 
     def retire(self, market_id: int) -> None:
-        """Forget a window and its legs; its realised result stays in the totals.
+        """Forget a window and its legs; its realised result stays in the totals, and its number in ``retired``.
 
-        Only for windows whose trades can no longer arrive: a message after this would be taken for a new leg, so callers drop
-        messages about windows that they no longer know.
+        Only for windows whose trades can no longer change: a message after this would be taken for a new leg, so callers drop
+        messages about windows in ``retired``.
         """
         p = self.by_market.pop(market_id, None)
+        self.retired.add(market_id)
         if p is None:
             return
         self.retired_realized_u6 += p.realized_u6

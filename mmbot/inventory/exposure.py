@@ -1,0 +1,39 @@
+"""What own orders may still do to a window: shares, dollars reserved, and what they add to the greatest loss under each outcome.
+
+Owns: arithmetic. Called by the publisher, for the account record, and by the order manager before it posts. Pure: orders are given.
+Every order that is not provably over counts with all that is left of it: resting, under way, of unknown fate, its cancel in flight, and
+over but with matched shares whose trades have not been seen. Numbers are 1e-6 shares and dollars, rounded against us.
+
+The windows of all lengths have the same underlying, so what can be lost in them adds up: no outcome of one pays for another.
+"""
+
+from typing import NamedTuple
+
+from mmbot.execution.order import Order
+from shm_layout.records import BUY, DOWN, UP
+
+ONE_E4 = 10_000
+
+
+class Open(NamedTuple):
+    """What may still fill. ``buy_u6``: shares bid for, by token; ``reserved_u6``: dollars these bids take; ``if_u6``: dollars that the least
+    welcome set of fills adds to the loss if Up, Down wins."""
+    buy_u6: tuple[int, int]
+    reserved_u6: int
+    if_u6: tuple[int, int]
+
+
+def of_orders(*groups: dict[str, Order]) -> Open:
+    """Sum over orders: a bid at p loses p a share if the other token wins, an offer at p loses 1 - p a share if its own token wins."""
+    shares, paid_e10, given_e10 = [0, 0], [0, 0], [0, 0]
+    for group in groups:
+        for o in group.values():
+            left = o.open_u6
+            if o.side == BUY:
+                shares[o.token] += left
+                paid_e10[o.token] += left * o.px_e4
+            else:
+                given_e10[o.token] += left * (ONE_E4 - o.px_e4)
+    up, down = (-(-e // ONE_E4) for e in paid_e10)
+    if_up, if_down = (-(-(paid_e10[1 - w] + given_e10[w]) // ONE_E4) for w in (UP, DOWN))
+    return Open((shares[UP], shares[DOWN]), up + down, (if_up, if_down))
