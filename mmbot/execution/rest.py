@@ -123,6 +123,11 @@ class Geoblock(msgspec.Struct):
     ip: str = ""
 
 
+class ClosedOnly(msgspec.Struct):
+    """Whether the account may only close positions."""
+    closed_only: bool
+
+
 class ApiKey(msgspec.Struct):
     """An API key. Secret: never log it."""
     apiKey: str
