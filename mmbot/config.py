@@ -67,6 +67,12 @@ class Markets(Section):
     lead_s: float = Field(60.0, ge=5, le=900, description="announce and pre-subscribe the next window this long before the roll")
 
 
+class Feeds(Section):
+    """Feeds that can be left out: their process is then not started."""
+    coinbase: bool = True
+    bybit: bool = True
+
+
 class Strategy(Section):
     """The parameter block of the core: names and order are those of shm_layout.records.PARAMS (without version and stamp)."""
     target_total: float = Field(0.992, gt=0.5, lt=1)
@@ -173,6 +179,7 @@ class Settings(BaseSettings):
     venue: Venue = Venue()
     account: Account = Account()
     markets: Markets = Markets()
+    feeds: Feeds = Feeds()
     strategy: Strategy = Strategy()
     execution: Execution = Execution()
     guardian: Guardian = Guardian()
@@ -237,7 +244,7 @@ def _explain(error: ValidationError, source: str) -> str:
 
 def _env_unknown() -> list[str]:
     keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
-    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM"}
+    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_AUTOSTART_FEED_COINBASE", "MMBOT_AUTOSTART_FEED_BYBIT"}
     keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS"}    # sizes of tests
     bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
     return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]

@@ -30,6 +30,8 @@ RINGS = {
     "md.market": RingSpec(r.MARKET, 4096),
     "md.oracle": RingSpec(r.ORACLE, 1024),
     "md.binance": RingSpec(r.SPOT, 4096),
+    "md.coinbase": RingSpec(r.SPOT, 4096),
+    "md.bybit": RingSpec(r.SPOT, 4096),
     "user": RingSpec(r.USER, 1024),
     "decisions": RingSpec(r.TARGET, 2048),
     "orders": RingSpec(r.ORDER_EVENT, 2048),
@@ -52,7 +54,7 @@ class Process:
 
     wait: "spin" (owns a CPU), "epoll" (sleeps in its event loop), "doorbell" (epoll, plus a FIFO others ring).
     cpu: "hot" (a CPU of its own when there are two or more), "shared", "idle" (shared, SCHED_IDLE).
-    reads_vitals: reads the vitals pages of all other processes.
+    reads_vitals: reads the vitals pages of all other processes. switch: the key of the [feeds] table that turns it off, "" when it always runs.
     """
     name: str
     writes: tuple[str, ...]
@@ -63,22 +65,32 @@ class Process:
     profiles: tuple[str, ...] = ("paper", "live")
     priority: int = 100
     reads_vitals: bool = False
+    switch: str = ""
     note: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Can a profile or a switch leave this process out?"""
+        return bool(self.switch) or len(self.profiles) < 2
 
 
 PROCESSES = (
     Process("sim", (), (), nice=5, profiles=("paper",), priority=10,
             note="the exchange of paper mode, on loopback sockets"),
-    Process("discovery", ("markets",), (), priority=20,
+    Process("discovery", ("markets",), ("oracle",), priority=20,
             note="current and next windows from Gamma"),
     Process("feed_market", ("md.market", "book"), ("markets",), priority=30,
             note="market channel: books and trades"),
     Process("feed_user", ("user",), ("markets", "account"), priority=30,
             note="user channel: own orders and trades"),
-    Process("feed_oracle", ("md.oracle", "oracle"), (), priority=30,
-            note="Chainlink spot and TWAP-60"),
+    Process("feed_oracle", ("md.oracle", "oracle"), ("markets",), priority=30,
+            note="Chainlink spot and TWAP-60, from two sources"),
     Process("feed_binance", ("md.binance",), (), priority=30,
             note="Binance best bid/ask and trades"),
+    Process("feed_coinbase", ("md.coinbase",), (), priority=30, switch="coinbase",
+            note="Coinbase best bid/ask and trades"),
+    Process("feed_bybit", ("md.bybit",), (), priority=30, switch="bybit",
+            note="Bybit best bid/ask and trades"),
     Process("core", ("targets", "decisions", "params"),
             ("md.market", "md.oracle", "md.binance", "markets", "book", "oracle", "account", "own", "guard"),
             cpu="hot", wait="spin", nice=-10, priority=40, note="records in, desired quotes out"),
@@ -104,9 +116,10 @@ def writer_of(segment: str) -> str:
     return next(p.name for p in PROCESSES if segment in p.writes)
 
 
-def processes(profile: str) -> tuple[Process, ...]:
-    """Rows that run in ``profile``, in start order."""
-    return tuple(sorted((p for p in PROCESSES if profile in p.profiles), key=lambda p: p.priority))
+def processes(profile: str, feeds: object = None) -> tuple[Process, ...]:
+    """Rows that run in ``profile``, in start order; ``feeds``: the [feeds] table, whose switched-off rows are left out."""
+    rows = (p for p in PROCESSES if profile in p.profiles and (not p.switch or feeds is None or getattr(feeds, p.switch)))
+    return tuple(sorted(rows, key=lambda p: p.priority))
 
 
 @dataclass(frozen=True)

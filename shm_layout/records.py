@@ -41,7 +41,7 @@ MF_SUSPECT, MF_CROSSED, MF_GENERATED, MF_FROZEN = 1, 2, 4, 8
 OK_SPOT, OK_TWAP60, OK_BOUNDARY = 1, 2, 3
 OS_RTDS, OS_POLYBOLT = 1, 2
 # spot kinds and venues
-SK_BBO, SK_TRADE = 1, 2
+SK_BBO, SK_TRADE, SK_TICKER = 1, 2, 3
 SV_BINANCE, SV_COINBASE, SV_BYBIT = 1, 2, 3
 # user kinds (UK_ACTIVITY: a fill of our wallet on the public activity stream, without order id; evidence, never booked)
 UK_ORDER, UK_TRADE, UK_CONNECTED, UK_DISCONNECTED, UK_ACTIVITY = 1, 2, 3, 4, 5
@@ -55,6 +55,8 @@ TS_MATCHED, TS_MINED, TS_CONFIRMED, TS_RETRYING, TS_FAILED = 11, 12, 13, 14, 15
 MAKER, TAKER = 0, 1
 # market states
 MS_EMPTY, MS_ANNOUNCED, MS_OPEN, MS_CLOSED, MS_RESOLVED = 0, 1, 2, 3, 4
+# bits of a window's strike check: our print at its start (end) is the venue's, or is not
+SC_START_OK, SC_START_BAD, SC_END_OK, SC_END_BAD = 1, 2, 4, 8
 # account states
 AS_BOOT, AS_RECONCILING, AS_READY, AS_HALTED = 0, 1, 2, 3
 # order event kinds
@@ -135,7 +137,7 @@ ORACLE = _record("ORACLE", [
     ("px", _F), ("px_units", _I), ("px_frac_e18", _I), ("trusted", _I),
 ], 80)
 
-#: One print of a spot venue. BBO: bid, ask and quantities; TRADE: px, qty, side of the aggressor.
+#: One print of a spot venue. BBO: bid, ask and quantities; TRADE: px, qty, side of the aggressor; TICKER: px last price, qty volume of 24 h.
 SPOT = _record("SPOT", [
     ("kind", _I), ("venue", _I), ("t_exch_ns", _I), ("t_recv_ns", _I), ("t_pub_ns", _I), ("update_id", _I),
     ("bid", _F), ("bid_qty", _F), ("ask", _F), ("ask_qty", _F), ("px", _F), ("qty", _F), ("side", _I), ("flags", _I),
@@ -149,16 +151,16 @@ USER = _record("USER", [
     ("order_id", _I, (ID_WORDS,)), ("trade_id", _I, (UUID_WORDS,)), ("token_id", _I, (ID_WORDS,)), ("condition_id", _I, (ID_WORDS,)),
 ], 224)
 
-#: What discovery knows about one window.
+#: What discovery knows about one window. ``strike_check``: bits SC_*, what the venue said after the end about our prints at its two ends.
 MARKET_INFO = _record("MARKET_INFO", [
     ("market_id", _I), ("slot", _I), ("start_s", _I), ("end_s", _I), ("duration_s", _I), ("state", _I), ("accepting", _I),
     ("tick_e4", _I), ("min_size_u6", _I), ("fee_rate_e6", _I), ("fee_exponent", _I), ("version", _I), ("neg_risk", _I),
-    ("taker_delayed", _I), ("outcome", _I), ("t_update_ns", _I),
+    ("taker_delayed", _I), ("outcome", _I), ("strike_check", _I), ("t_update_ns", _I),
     ("token_up", _I, (ID_WORDS,)), ("token_down", _I, (ID_WORDS,)), ("condition_id", _I, (ID_WORDS,)),
-], 224)
+], 232)
 
 #: The market table: one row per slot (`slot_of`).
-MARKETS = _record("MARKETS", [("version", _I), ("t_update_ns", _I), ("row", MARKET_INFO, (MARKET_SLOTS,))], 16 + 8 * 224)
+MARKETS = _record("MARKETS", [("version", _I), ("t_update_ns", _I), ("row", MARKET_INFO, (MARKET_SLOTS,))], 16 + 8 * 232)
 
 #: The oracle's memory: newest spot and TWAP print, and the TWAP prints stamped exactly on a 300 s boundary.
 ORACLE_STATE = _record("ORACLE_STATE", [("spot", ORACLE), ("twap60", ORACLE), ("boundary", ORACLE, (BOUNDARIES,))], 80 * 18)

@@ -37,7 +37,7 @@ STEADY_NS = 1_000_000_000  # all in RUN for so long counts as started
 STOP_S = 15.0           # more than the longest stopwaitsecs of supervisor.conf
 POLL_S = 0.05
 TAIL_LINES = 6
-PAPER_PORTS = 5
+PAPER_PORTS = 8
 _PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
@@ -124,7 +124,7 @@ class Group:
         self.cfg, self.say = cfg, say
         self.instance = Instance(cfg)
         self.supervisor = Supervisor(self.instance.socket_path)
-        self.names = [p.name for p in topology.processes(cfg.profile)]
+        self.names = [p.name for p in topology.processes(cfg.profile, cfg.feeds)]
         self._since: dict[str, int] = {}
 
     # ---- start

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mmbot import config
+from mmbot import config, topology
 from mmbot.errors import UserError
 
 #: a unix socket's path has at most 107 bytes, and supervisord binds "<path>.<its pid>" first
@@ -112,9 +112,10 @@ class Instance:
         for key in SECRETS:
             if text := getattr(self.cfg.account, key).get_secret_value():
                 env[f"MMBOT_ACCOUNT__{key.upper()}"] = text
-        autostart = "true" if self.cfg.profile == "paper" else "false"
-        return env | {"MMBOT_CONFIG": str(self.config_path), "MMBOT_RUN_DIR": str(self.dir), "MMBOT_PYTHON": python,
-                      "MMBOT_AUTOSTART_SIM": autostart, "PYTHONSAFEPATH": "1"}    # no module is taken from the working directory
+        running = {p.name for p in topology.processes(self.cfg.profile, self.cfg.feeds)}
+        start = {f"MMBOT_AUTOSTART_{p.name.upper()}": str(p.name in running).lower() for p in topology.PROCESSES if p.optional}
+        return env | start | {"MMBOT_CONFIG": str(self.config_path), "MMBOT_RUN_DIR": str(self.dir), "MMBOT_PYTHON": python,
+                              "PYTHONSAFEPATH": "1"}      # no module is taken from the working directory
 
 
 def write_pid(fd: int, pid: int) -> None:

@@ -37,7 +37,7 @@ class View:
 
     def __init__(self, cfg: config.Settings):
         self.cfg = cfg
-        self.rows = topology.processes(cfg.profile)
+        self.rows = topology.processes(cfg.profile, cfg.feeds)
         self._instance = Instance(cfg)
         self._supervisor = Supervisor(self._instance.socket_path, timeout_s=0.5)
         self._space = Space(cfg.run.name)

@@ -56,11 +56,11 @@ class QuietTape:
 
 
 def free_base_port() -> int:
-    """A port with four free neighbours."""
-    for base in range(21_000, 60_000, 7):
+    """A port with seven free neighbours."""
+    for base in range(21_000, 60_000, 8):
         with contextlib.ExitStack() as held:
             try:
-                for port in range(base, base + 5):
+                for port in range(base, base + 8):
                     held.enter_context(socket.socket()).bind(("127.0.0.1", port))
             except OSError:
                 continue

@@ -184,9 +184,9 @@ class Running:
 
 
 def free_ports() -> int:
-    """A base port with five free ones from it on."""
+    """A base port with eight free ones from it on."""
     from mmbot.ops.group import port_holders
     for base in range(24700 + os.getpid() % 500 * 10, 65000, 10):
-        if not port_holders(list(range(base, base + 5))):
+        if not port_holders(list(range(base, base + 8))):
             return base
     raise AssertionError("no free ports")

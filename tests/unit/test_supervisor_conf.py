@@ -30,11 +30,10 @@ def differences(conf: configparser.RawConfigParser, rows=topology.PROCESSES) -> 
         if program is None:
             bad.append(f"{row.name}: in the topology, not in supervisor.conf")
             continue
-        paper_only = "live" not in row.profiles
         want = COMMON | {
             "command": f"%(ENV_MMBOT_PYTHON)s -m procs.{row.name}",
             "priority": str(row.priority),
-            "autostart": f"%(ENV_MMBOT_AUTOSTART_{row.name.upper()})s" if paper_only else "true",
+            "autostart": f"%(ENV_MMBOT_AUTOSTART_{row.name.upper()})s" if row.optional else "true",
             "stdout_logfile": f"%(ENV_MMBOT_RUN_DIR)s/log/{row.name}.log",
         }
         bad += [f"{row.name}.{k}: {program.get(k)!r}, should be {v!r}" for k, v in want.items() if program.get(k) != v]

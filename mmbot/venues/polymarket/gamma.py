@@ -94,6 +94,7 @@ class Window(msgspec.Struct):
     outcome: int
     taker_delayed: int = 1
     asked_venue: bool = False
+    strike_check: int = 0
 
     @property
     def end_s(self) -> int:
@@ -274,9 +275,9 @@ class Table:
             taken.add(slot)
             row = rows[slot]
             new = (key, slot, w.start_s, w.end_s, w.duration_s, w.state(now_s), int(w.accepting and now_s < w.end_s), w.tick_e4, w.min_size_u6,
-                   w.fee_rate_e6, w.fee_exponent, w.version, w.neg_risk, w.taker_delayed, w.outcome)
+                   w.fee_rate_e6, w.fee_exponent, w.version, w.neg_risk, w.taker_delayed, w.outcome, w.strike_check)
             ids = (words_of_decimal(w.token_up), words_of_decimal(w.token_down), words_of_hex(w.condition_id))
-            if row.item()[:15] != new or any(row[f].tolist() != v for f, v in zip(("token_up", "token_down", "condition_id"), ids)):
+            if row.item()[:len(new)] != new or any(row[f].tolist() != v for f, v in zip(("token_up", "token_down", "condition_id"), ids)):
                 changed = True
             rows[slot] = (*new, self._updated_ns[key], *ids)
         for slot in set(range(r.MARKET_SLOTS)) - taken:
@@ -296,5 +297,5 @@ class Table:
                 start_s, duration_s, f"0x{r.id_value(row['condition_id']):064x}", str(r.id_value(row["token_up"])),
                 str(r.id_value(row["token_down"])), *(int(row[f]) for f in ("tick_e4", "min_size_u6", "fee_rate_e6", "fee_exponent",
                                                                             "version", "neg_risk", "accepting")),
-                int(row["state"] >= r.MS_CLOSED), int(row["outcome"]), int(row["taker_delayed"]), True)
+                int(row["state"] >= r.MS_CLOSED), int(row["outcome"]), int(row["taker_delayed"]), True, int(row["strike_check"]))
             self._updated_ns[key] = int(row["t_update_ns"])
