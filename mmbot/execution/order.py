@@ -26,13 +26,16 @@ class Order:
     """One own order. ``order_id`` is the 0x hex digest. Sizes in 1e-6 shares, price in 1e-4.
 
     ``matched_u6`` is what the venue said was matched in total, ``booked_u6`` the sum of the trade legs that were seen; they meet in the end.
+    ``deadline_ns``: past it the order must not rest any more if the venue first says so then (0: no deadline). ``doomed``: it must go, whatever
+    is desired. ``shown``: the user channel has shown it. ``body``: the signed bytes, kept until the venue has answered.
     ``unknown`` is set while the outcome of the POST or the cancel is being found out; ``confirmed`` once the venue is known to have it.
+    ``final``: for an order that is over, whether the venue has said how much was matched in all (the answer to a cancel does not).
     ``cause`` is (t_exch, t_recv, t_pub, t_poll, t_decide, t_wake, t_send) in ns.
     """
 
     __slots__ = ("order_id", "id_words", "market_id", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
                  "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "queries",
-                 "t_query_ns", "confirmed")
+                 "t_query_ns", "confirmed", "final", "deadline_ns", "doomed", "shown", "body", "reposts", "t_unknown_ns")
 
     def __init__(self, order_id, id_words, market_id, token, level, side, px_e4, size_u6, state, t_sent_ns):
         self.order_id, self.id_words = order_id, id_words
@@ -49,12 +52,15 @@ class Order:
         self.cause = None
         self.queries = 0
         self.t_query_ns = 0
-        self.confirmed = False
+        self.confirmed = self.shown = self.doomed = False
+        self.deadline_ns = self.t_unknown_ns = self.reposts = 0
+        self.body = b""
+        self.final = True
 
     @property
     def open_u6(self) -> int:
         """Shares that may still be filled without our having seen the trade: the number that exposure counts."""
-        if self.state == DONE:
+        if self.state == DONE and self.final:
             return max(self.matched_u6 - self.booked_u6, 0)
         return max(self.size_u6 - self.booked_u6, 0)
 

@@ -14,6 +14,13 @@ Rules
 - Own bids on the two tokens must sum to less than 1 over everything that may still rest at the venue, cancels under way included:
   an Up bid and a Down bid that sum to 1 or more would match each other (a mint against ourselves).
 - An order whose fate is not known yet (PENDING, CANCELING) is left alone; its key is busy until the answer comes.
+- A doomed order (acknowledged after its deadline) is cancelled whatever is desired.
+- When a rate bucket runs low, load is shed: first nothing that is churn is made (`SHED_CHURN`), then no outer level is posted either
+  (`SHED_LEVELS`); cancels toward safety and the innermost quotes go on.
+- What is left of an order after a partial fill keeps resting, also below the market's minimum size, which only binds new orders. It counts
+  for its quote: when its size is too far from the desired one it is replaced, by the churn rules, by one order of the whole desired size.
+  A rest alone is never posted again: a desired quote below the minimum is invalid, and shares that cannot be quoted settle with the window.
+- A tick that gets finer leaves what rests valid; new quotes must lie on the grid of now.
 """
 
 from mmbot.execution.order import LEVELS, LIVE
@@ -24,22 +31,25 @@ ONE_E4 = 10_000
 PPM = 1_000_000
 NEVER_NS = (1 << 63) - 1
 RETRY_NS = 25_000_000           # when tokens or cash were missing
+SHED_CHURN, SHED_LEVELS = 1, 2
 
 
 class Limits:
     """What `diff` has to respect in one window; the manager keeps one per window and updates it in place.
 
     last_ns[key]: last change of that quote. hold_ns[key]: no post before this (a fill that the core may not have seen yet, a leg
-    in quarantine). orders, cancels: tokens. cash_u6: dollars that this window's open bids may reserve together.
+    in quarantine). orders, cancels: tokens. shed: 0, SHED_CHURN or SHED_LEVELS. cash_u6: dollars that this window's open bids may reserve together.
     """
 
-    __slots__ = ("tick_e4", "min_size_u6", "min_update_ns", "reprice_ticks", "resize_ppm", "orders", "cancels", "cash_u6", "last_ns", "hold_ns")
+    __slots__ = ("tick_e4", "min_size_u6", "min_update_ns", "reprice_ticks", "resize_ppm", "orders", "cancels", "cash_u6", "shed", "last_ns",
+                 "hold_ns")
 
     def __init__(self, tick_e4=100, min_size_u6=5_000_000, min_update_ns=250_000_000, reprice_ticks=1, resize_ppm=100_000,
                  orders=60, cancels=120, cash_u6=NEVER_NS):
         self.tick_e4, self.min_size_u6 = tick_e4, min_size_u6
         self.min_update_ns, self.reprice_ticks, self.resize_ppm = min_update_ns, reprice_ticks, resize_ppm
         self.orders, self.cancels, self.cash_u6 = orders, cancels, cash_u6
+        self.shed = 0
         self.last_ns = [-NEVER_NS] * KEYS
         self.hold_ns = [-NEVER_NS] * KEYS
 
@@ -85,7 +95,7 @@ def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
                 top[o.token] = o.px_e4
         if o.state != LIVE:
             busy |= 1 << o.key
-        elif o.key in live:
+        elif o.doomed or o.key in live:
             plan.cancels.append(o)
             plan.urgent = True
             busy |= 1 << o.key
@@ -120,6 +130,8 @@ def _toward_safety(plan: Plan, live: dict, want: dict, limits: Limits, now_ns: i
             del want[key]
             continue
         due = limits.last_ns[key] + limits.min_update_ns
+        if limits.shed and due <= now_ns:
+            due = now_ns + RETRY_NS
         if due > now_ns:
             plan.deferred += 1
             if due < plan.again_ns:
@@ -146,7 +158,7 @@ def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: in
             continue
         token, px = q[0], q[3]
         old = improve.get(key)
-        if orders <= 0 or (old is not None and cancels <= 0):
+        if orders <= 0 or (old is not None and cancels <= 0) or (limits.shed == SHED_LEVELS and q[1] > 0):
             plan.deferred += 1
             plan.again_ns = min(plan.again_ns, now_ns + RETRY_NS)
             continue

@@ -46,7 +46,7 @@ class ErrorCode(enum.IntEnum):
     UNAUTHORIZED = 12
     VERSION_MISMATCH = 13       # signed for another exchange contract
     IDENTITY = 14               # owner, signer or maker does not belong to the API key
-    BANNED = 15                 # address banned or close-only
+    BANNED = 15                 # address banned
     INVALID = 16                # malformed payload, expiration, id
     MARKET_NOT_READY = 17
     NOT_FILLED = 18             # FOK or FAK found nothing
@@ -58,6 +58,7 @@ class ErrorCode(enum.IntEnum):
     NOT_UNDERSTOOD = 24         # not JSON, or JSON of another shape
     UNMATCHED = 25              # delayed order that ended without a match: resting or gone
     UNKNOWN = 26                # a refusal with a text nobody has seen
+    CLOSED_ONLY = 27            # the account may only close positions
 
 
 class Outcome(enum.IntEnum):
@@ -89,7 +90,7 @@ _TEXTS = (
     ("order signer address has to be", ErrorCode.IDENTITY),
     ("maker address not allowed", ErrorCode.IDENTITY),
     ("address banned", ErrorCode.BANNED),
-    ("closed only mode", ErrorCode.BANNED),
+    ("closed only mode", ErrorCode.CLOSED_ONLY),
     ("not yet ready", ErrorCode.MARKET_NOT_READY),
     ("delayed due to market conditions", ErrorCode.MARKET_NOT_READY),
     ("fok orders are", ErrorCode.NOT_FILLED),

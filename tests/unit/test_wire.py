@@ -150,7 +150,7 @@ ERRORS = [
     (400, "the order signer address has to be the address of the API KEY", ErrorCode.IDENTITY),
     (400, "maker address not allowed, please use the deposit wallet flow", ErrorCode.IDENTITY),
     (400, "'0xab' address banned", ErrorCode.BANNED),
-    (400, "'0xab' address in closed only mode", ErrorCode.BANNED),
+    (400, "'0xab' address in closed only mode", ErrorCode.CLOSED_ONLY),
     (400, "order 0xab is invalid. Price (0.523) breaks minimum tick size rule: 0.01", ErrorCode.TICK),
     (400, "order 0xab is invalid. Size (1) lower than the minimum: 5", ErrorCode.MIN_SIZE),
     (400, "invalid amount for a marketable BUY order ($0.5), min size: $1", ErrorCode.MIN_SIZE),
