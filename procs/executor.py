@@ -62,10 +62,10 @@ async def _every(seconds: float, work) -> None:
 
 
 async def _resolve(manager: OrderManager, recovery: Recovery) -> None:
-    """Ask about unknown orders while there are any."""
+    """Ask about unknown orders, and about cancelled ones whose matched size is not known, while there are any."""
     while True:
         await asyncio.sleep(RESOLVE_S)
-        if manager.unknown:
+        if manager.unknown or manager.cut:
             await recovery.resolve_unknown()
 
 

@@ -13,6 +13,7 @@ from mmbot.execution.wire import ErrorCode, NotCanceled, Outcome, not_canceled_r
 from mmbot.inventory.positions import DUST_U6
 from shm_layout.records import OE_CANCELED, OE_LIVE, OE_REJECTED, OE_UNKNOWN, ST_CANCELED, ST_LIVE, ST_MATCHED
 
+LAST_WORD_NS = 300_000_000          # after a cancel the user channel says how much was matched; past this it is asked by id
 ARCHIVE = 4000                      # orders that are over, kept to recognise late messages
 _MS = 1_000_000
 #: how long a quote's place is held after a refusal of its post
@@ -112,7 +113,7 @@ class Answers:
                 continue
             if o.order_id in gone:
                 self._events.append((OE_CANCELED, answer.t_ack_ns, o, ST_CANCELED))
-                self.finish(o, "canceled", answer.t_ack_ns)
+                self.finish(o, "canceled", answer.t_ack_ns, final=False)
             else:
                 text = kept.get(o.order_id, done.error or "not in the answer")
                 if not_canceled_reason(text) is not NotCanceled.GONE:
@@ -141,11 +142,17 @@ class Answers:
                 o.state = CANCELING         # nothing is posted beside it, nothing is believed about it
         self._account_dirty = True
 
-    def finish(self, o: Order, reason: str, now: int) -> None:
-        """The order is over: it leaves the book of live orders and is closed in the journal. Matched shares without a trade are waited for."""
+    def finish(self, o: Order, reason: str, now: int, final: bool = True) -> None:
+        """The order is over: it leaves the book of live orders and is closed in the journal. Matched shares without a trade are waited for.
+
+        ``final``: the venue has said how much was matched in all; until it has, all that is left of the order counts as open.
+        """
         if o.state == DONE:
             return
-        o.state, o.t_done_ns = DONE, now
+        o.state, o.t_done_ns, o.final = DONE, now, final
+        if not final:
+            o.queries, o.t_query_ns = 0, now + LAST_WORD_NS
+            self.cut[o.order_id] = o
         self._settled(o)
         self._lines.append(done_line(o.order_id, reason))
         window = self.by_market.get(o.market_id)

@@ -1,15 +1,24 @@
 """What the user channel and the venue's trades say about own orders becomes order states and positions.
 
 Owns: `Fills`, the part of the order manager that reads the `user` ring and books trade legs. State is the manager's.
+
+Three streams tell of the same fill: order events (cumulative matched sizes), trade events (legs, each in several states) and, from another
+wire, the public activity of our wallet. Only legs change a position; matched sizes say for how many legs an order still waits; activity is
+a witness that has the trades read again when it shows what nobody else did. They come in any order, more than once, and not at all.
+
+A cancel's answer does not say how much was matched before it. From the answer until the venue's last word (the CANCELLATION event, or the
+order asked by id) all that was left of the order counts as open: the shares can be anywhere between ours and not.
+
 Can go wrong: the channel is cut, connects anew, or we are lapped in the ring: messages may be missing, so nothing is quoted until the
-venue has been read again. A trade of a market nobody listed is counted and asked for again.
+venue has been read again. A trade of a market nobody listed is counted and asked for again; one of a market that was retired is history.
+An order fills by more than its size: booked as the venue says, and named.
 """
 
 from mmbot.execution.order import CANCELING, DONE, Order, id_text, id_words_of
 from mmbot.execution.windows import Window
-from mmbot.inventory.positions import BOOKED, DUST_U6, NOTHING, REVERSED
-from shm_layout.records import (BUY, OE_CANCELED, OE_FILL, ST_LIVE, TAKER, TS_FAILED, UK_CONNECTED, UK_DISCONNECTED, UK_ORDER, UK_TRADE, USER,
-                                UT_CANCELLATION, UT_PLACEMENT)
+from mmbot.inventory.positions import BOOKED, CORRECTED, DUST_U6, NOTHING, REVERSED
+from shm_layout.records import (BUY, OE_CANCELED, OE_FILL, OE_REVERSED, ST_LIVE, TAKER, UK_ACTIVITY, UK_CONNECTED, UK_DISCONNECTED, UK_ORDER, UK_TRADE,
+                                USER, UT_CANCELLATION, UT_PLACEMENT)
 
 USER_BURST = 256                    # user records handled in one wake
 _U_KIND, _U_MARKET, _U_TOKEN, _U_SIDE, _U_ROLE, _U_TYPE, _U_STATUS, _U_PX, _U_SIZE, _U_MATCHED, _U_CONNECTION, _U_ORDER, _U_TRADE = (
@@ -39,6 +48,9 @@ class Fills:
         if kind == UK_DISCONNECTED:
             self.user_up = False
             self._lost_sight("user channel disconnected")
+            return
+        if kind == UK_ACTIVITY:         # another stream's word: it says nothing about this channel
+            self._activity(t, now)
             return
         if connection != self.connection or kind == UK_CONNECTED or not self.user_up:
             self.connection, self.user_up = connection, True
@@ -70,6 +82,8 @@ class Fills:
             return
         self.matched(o, t[_U_MATCHED], now)
         if o.state == DONE:
+            if t[_U_TYPE] == UT_CANCELLATION or o.rest_u6 <= DUST_U6:
+                self.last_word(o, t[_U_MATCHED], now)
             self._unbooked(o)
             return
         if t[_U_TYPE] == UT_CANCELLATION:
@@ -87,51 +101,93 @@ class Fills:
         elif t[_U_STATUS] not in (ST_LIVE, 0):  # matched only in part, yet not live: cancelled in the same moment, or something else
             self.mark_unknown(o, "partly matched and not live")
 
+    def last_word(self, o: Order, matched_u6: int, now: int) -> None:
+        """The order is over and the venue has said how much of it was matched in all: the rest of it can no longer fill."""
+        self.matched(o, matched_u6, now)
+        o.final = True
+        self.cut.pop(o.order_id, None)
+        self._unbooked(o)
+
+    def _activity(self, t: list[int], now: int) -> None:
+        """The public activity stream shows a fill of our wallet: it must be booked soon, or the user channel has lost it."""
+        if t[_U_MARKET] in self.by_market and t[_U_TOKEN] in (0, 1):
+            self.witness.shown(t[_U_MARKET], t[_U_TOKEN], t[_U_SIDE], t[_U_SIZE], now)
+
+    def heed_witness(self, now: int) -> None:
+        """Have the trades read when the activity stream has shown a fill that nobody has told us of. Call now and then."""
+        if self.witness.open and (missing := self.witness.unmet(now)):
+            self.reread, self.rebook = "a fill on the activity stream", True
+            self.report.event("rereads")
+            self.report.error("unseen_fill", f"the activity stream shows {missing / 1e6:g} shares that neither user channel nor trades have shown")
+
     def book(self, t: list[int], now: int) -> int:
         """One own leg of a trade (USER as integers), from the user channel or from a REST read; returns what `Positions.apply` did.
 
-        Terms of an order that we know are ours; of an unknown one (sent before a restart) those of the message count.
+        Terms of an order that we know are ours; of an unknown one (sent before a restart, or by somebody else) those of the message count.
         """
         trade_id, order_id = tuple(t[_U_TRADE:_U_TRADE + 2]), id_text(t[_U_ORDER:_U_ORDER + 4])
         market_id, token, side, status, px_u6, size_u6 = t[_U_MARKET], t[_U_TOKEN], t[_U_SIDE], t[_U_STATUS], t[_U_PX], t[_U_SIZE]
-        o = self.by_id.get(order_id)
+        o, books = self.by_id.get(order_id), self.positions
         if o is not None:
             market_id, token, side = o.market_id, o.token, o.side
+        if market_id in books.retired:
+            return NOTHING
         window = self.by_market.get(market_id)
         if window is None or token not in (0, 1):
             self.report.event("frames_bad")
             self.reread, self.rebook = f"trade of an unknown market {market_id}", True
             return NOTHING
         fee = window.taker_fee_u6(px_u6, size_u6) if t[_U_ROLE] == TAKER else 0
-        done = self.positions.apply(trade_id, order_id, market_id, token, side, status, px_u6, size_u6, fee)
-        if done not in (BOOKED, REVERSED):
-            self._account_dirty = True
-            return done
-        sign = 1 if (side == BUY) == (done == BOOKED) else -1
-        self.cash_u6 -= sign * (px_u6 * size_u6 // 1_000_000) + (fee if done == BOOKED else -fee)
-        self._account_dirty = window.dirty = True
-        if o is None:
-            o = Order(order_id, id_words_of(order_id), market_id, token, 0, side, px_u6 // 100, size_u6, DONE, 0)
-        elif done == BOOKED:
-            self._filled(window, o, size_u6, now)
-        self._events.append((OE_FILL, now, o, status if done == BOOKED else TS_FAILED, 0, 0, size_u6, 0, trade_id, px_u6 // 100))
+        spent_u6, leg_u6, conflicts = books.spent_u6, books.leg_u6(trade_id, order_id), books.conflicts
+        done = books.apply(trade_id, order_id, market_id, token, side, status, px_u6, size_u6, fee)
+        self.cash_u6 -= books.spent_u6 - spent_u6
+        if (told_u6 := books.leg_u6(trade_id, order_id) - leg_u6) and o is not None:
+            self._filled(window, o, told_u6, now)
+        self._account_dirty = True
+        if books.conflicts != conflicts:
+            self._difference("trade_conflict", f"the venue contradicts itself about a trade of {order_id[:12]} in {market_id}")
+        if done in (BOOKED, REVERSED, CORRECTED):
+            self._booked(window, o or Order(order_id, id_words_of(order_id), market_id, token, 0, side, px_u6 // 100, size_u6, DONE, 0),
+                         done, t, now)
+        return done
+
+    def _booked(self, window: Window, o: Order, done: int, t: list[int], now: int) -> None:
+        """A position has changed: tell it, and let the window be looked at again."""
+        size_u6, market_id = t[_U_SIZE], window.market_id
+        window.dirty = True
+        kind = OE_REVERSED if done == REVERSED else OE_FILL
+        self._events.append((kind, now, o, t[_U_STATUS], 0, 0, size_u6, 0, tuple(t[_U_TRADE:_U_TRADE + 2]), t[_U_PX] // 100))
         self.positions.resolve(market_id, window.outcome)
+        position = self.positions.position(market_id)
+        if (done == REVERSED) != (o.side != BUY) and position.sellable_u6[o.token] > 0:    # what was read of the balance is no longer there
+            position.sellable_u6[o.token] = max(position.sellable_u6[o.token] - size_u6, 0)
         if done == BOOKED:
             self.report.event("fills")
-        else:
+            self.witness.booked(market_id, o.token, o.side, size_u6, now)
+        elif done == REVERSED:
+            self.report.event("reversals")
             self.report.error("fill_failed", f"trade of {size_u6 / 1e6:g} shares in {market_id} failed at settlement and was taken back")
-        return done
+
+    def _difference(self, code: str, text: str) -> None:
+        """Our books and the venue's disagree about something: named and counted."""
+        self.report.event("reconcile_diffs")
+        self.report.error(code, text)
 
     def knows_market(self, t: list[int]) -> bool:
         """Does this leg (USER as integers) belong to a listed window, or to an order that we remember?"""
         return t[_U_MARKET] in self.by_market or id_text(t[_U_ORDER:_U_ORDER + 4]) in self.by_id
 
     def _filled(self, window: Window, o: Order, size_u6: int, now: int) -> None:
+        """Legs of so many more shares (fewer when a leg's size was corrected) are known of an order of ours."""
         o.booked_u6 += size_u6
         window.own_due = True
+        if o.booked_u6 > o.size_u6 + DUST_U6:
+            self._difference("overfill", f"{o.order_id[:12]}: {o.booked_u6 / 1e6:g} shares filled of {o.size_u6 / 1e6:g}")
         if o.booked_u6 > o.matched_u6:
             self._hold(window, o.key, now)
         if o.state == DONE:
+            if o.rest_u6 <= DUST_U6:
+                self.last_word(o, o.booked_u6, now)
             self._unbooked(o)
             return
         o.confirmed = True
@@ -139,7 +195,7 @@ class Fills:
             self.finish(o, "filled", now)
 
     def _unbooked(self, o: Order) -> None:
-        """An order that is over: does it still wait for trades?"""
+        """An order that is over: does it still wait for trades, or for the venue's word on how much was matched?"""
         window = self.by_market.get(o.market_id)
         if window is None:
             return

@@ -34,6 +34,7 @@ from mmbot.execution.reconcile import Limits, diff
 from mmbot.execution.sending import RETRY_NS, Sending
 from mmbot.execution.windows import Window, market_of, rows_of
 from mmbot.inventory.positions import Positions
+from mmbot.inventory.witness import Witness
 from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET
 
 GUARD_SILENT_NS = 2_000_000_000
@@ -99,6 +100,8 @@ class OrderManager(Sending, Answers, Fills):
         self.by_market: dict[int, Window] = {}
         self.by_id: dict[str, Order] = {}
         self.unknown: dict[str, Order] = {}
+        self.cut: dict[str, Order] = {}     # cancelled, and how much of them was matched is not known for certain
+        self.witness = Witness()
         self.n_orders = self.n_cancels = self.n_rejects = 0
         self.halt = _STARTING
         self._archive: deque[Order] = deque()
