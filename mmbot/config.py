@@ -59,6 +59,7 @@ class Account(Section):
     key_file: Path | None = Field(None, description="file that holds the private key, readable by its owner only")
     keystore: Path | None = Field(None, description="encrypted keystore (Web3 secret storage); asks for its passphrase, or takes it from keystore_passphrase")
     keystore_passphrase: SecretStr = SecretStr("")
+    address: str = Field("", description="the key's own address; enough for a process that signs no orders, and checked against the key when both are given")
 
 
 class Markets(Section):
