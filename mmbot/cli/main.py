@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mmbot.cli import keys
 from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
@@ -19,7 +20,10 @@ WIDE = 110               # columns from which tables show everything
 app = typer.Typer(name="mmbot", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
                   help="A market maker for Polymarket's BTC up/down windows: processes over shared memory.")
 shm = typer.Typer(no_args_is_help=True, help="The shared memory segments of an instance.")
+simulator = typer.Typer(invoke_without_command=True)
 app.add_typer(shm, name="shm")
+app.add_typer(simulator, name="sim")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -206,10 +210,13 @@ def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
 
 # ---- tools
 
-@app.command()
+@simulator.callback()
 def sim(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False, speed: SpeedOption = None,
         tape: TapeOption = None) -> None:
     """Start the exchange alone, for any Polymarket client to be pointed at; Ctrl-C stops it."""
+    if context.invoked_subcommand is not None:
+        context.obj = config or context.obj
+        return
     cfg = settings(config, context, sim__speed=speed, sim__tape=tape)
     from mmbot.cli import exchange
 
