@@ -38,7 +38,8 @@ MK_BOOK, MK_TRADE, MK_SUSPECT, MK_RESOLVED, MK_VERIFIED = 1, 2, 3, 4, 5
 # md.market flags (bits)
 MF_SUSPECT, MF_CROSSED, MF_GENERATED, MF_FROZEN = 1, 2, 4, 8
 # md.oracle kinds and sources
-OK_SPOT, OK_TWAP60, OK_BOUNDARY = 1, 2, 3
+# (OK_RELAY: the relay's copy of the Binance price, a last resort; not a Chainlink print)
+OK_SPOT, OK_TWAP60, OK_BOUNDARY, OK_RELAY = 1, 2, 3, 4
 OS_RTDS, OS_POLYBOLT = 1, 2
 # spot kinds and venues
 SK_BBO, SK_TRADE, SK_TICKER = 1, 2, 3

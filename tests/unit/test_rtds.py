@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbot.venues.numbers import BadValue
-from mmbot.venues.polymarket import rtds
+from mmbot.venues.polymarket import prints, rtds
 from shm_layout import records as r
 
 ROLL = 1795186800000
-assert ROLL % rtds.BOUNDARY_MS == 0
+assert ROLL % prints.BOUNDARY_MS == 0
 
 
 def frame(topic=rtds.TOPIC_TWAP, t_obs=ROLL, value="84608904251000012345678", **payload):
@@ -26,14 +26,14 @@ def state():
 
 
 def show(state, t_obs, value="84608904251000012345678", topic=rtds.TOPIC_TWAP):
-    return rtds.note(state, rtds.decode(frame(topic, t_obs, value)), 5)
+    return prints.note(state, rtds.decode(frame(topic, t_obs, value)), 5)
 
 
 def test_a_twap_print_is_exact():
     p = rtds.decode(frame())
-    assert p == (r.OK_TWAP60, ROLL, (ROLL + 1302) * 10**6, 84608904251000012345678)
+    assert p == (r.OK_TWAP60, ROLL, (ROLL + 1302) * 10**6, 84608904251000012345678, r.OS_RTDS)
     row = np.zeros(1, r.ORACLE)[0]
-    rtds.fill(row, p, 9)
+    prints.fill(row, p, 9)
     assert (row["px_units"], row["px_frac_e18"], row["trusted"], row["t_recv_ns"]) == (84608, 904251000012345678, 1, 9)
     assert row["px"] == pytest.approx(84608.904251)
 
@@ -41,18 +41,19 @@ def test_a_twap_print_is_exact():
 @given(st.integers(10**18, 10**24))
 def test_no_digit_is_lost(value):
     row = np.zeros(1, r.ORACLE)[0]
-    rtds.fill(row, rtds.decode(frame(value=str(value))), 1)
+    prints.fill(row, rtds.decode(frame(value=str(value))), 1)
     assert int(row["px_units"]) * 10**18 + int(row["px_frac_e18"]) == value
 
 
 def test_a_decimal_text_is_plain_dollars():
-    assert rtds.value_e18("84608.904251000012345678") == 84608904251000012345678
+    assert prints.value_e18("84608.904251000012345678") == 84608904251000012345678
 
 
 def test_spot_and_what_is_not_for_us():
     assert rtds.decode(frame(rtds.TOPIC_SPOT)).kind == r.OK_SPOT
     assert rtds.decode(frame(symbol="eth/usd")) is None
-    assert rtds.decode(frame(rtds.TOPIC_RELAY, symbol="btcusdt", full_accuracy_value="84655.12")) is None
+    assert rtds.decode(frame(rtds.TOPIC_RELAY, symbol="btcusdt", full_accuracy_value="84655.12")) == (
+        r.OK_RELAY, ROLL, (ROLL + 1302) * 10**6, 84655_120000000000000000, r.OS_RTDS)
     assert rtds.decode(b'{"topic":"crypto_prices","type":"subscribe","timestamp":1,"payload":{"symbol":"btc/usd","data":[]}}') is None
     assert rtds.decode(b"") is None and rtds.decode(b'{"connection_id":"x"}') is None
 
@@ -82,7 +83,7 @@ def test_a_missing_second_is_stood_in_for_by_the_first_after(state):
 
 
 def test_a_print_long_after_a_boundary_is_no_stand_in(state):
-    assert show(state, ROLL + rtds.STAND_IN_MS + 1000) == -1
+    assert show(state, ROLL + prints.STAND_IN_MS + 1000) == -1
 
 
 def test_spot_is_never_a_boundary_print(state):
@@ -92,7 +93,7 @@ def test_spot_is_never_a_boundary_print(state):
 def test_sixteen_boundaries_then_the_oldest_place_is_taken(state):
     for i in range(17):
         assert show(state, ROLL + i * 300_000) == (ROLL // 300_000 + i) % 16
-    index = rtds.boundary_index(ROLL)
+    index = prints.boundary_index(ROLL)
     assert state["boundary"][index]["t_obs_ms"] == ROLL + 16 * 300_000
     assert show(state, ROLL) == -1, "the old one does not come back"
 
@@ -108,7 +109,7 @@ def test_the_newest_observation_wins(state):
 def test_another_runs_future_is_forgotten(state):
     show(state, ROLL)
     show(state, ROLL + 300_000)
-    rtds.forget_future(state, ROLL + 10_000)
+    prints.forget_future(state, ROLL + 10_000)
     kept = {int(b["t_obs_ms"]) for b in state["boundary"]} - {0}
     assert kept == {ROLL} and state["twap60"]["t_obs_ms"] == 0
 
