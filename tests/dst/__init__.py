@@ -1,0 +1,1 @@
+"""Deterministic simulation of the whole system; `python -m tests.dst.campaign` runs it at length."""

@@ -1,0 +1,162 @@
+"""One run: scheduler, network, exchange, group and observer put together, with every source of time and chance replaced.
+
+Owns: the settings of a simulated group (polls and refreshes stretched where they do not matter), and what is replaced while a run lasts
+(`Simulation.__enter__` to `__exit__`): clocks, random sources, sockets, the liveness probe. A run is a function of its seed and the code.
+What can go wrong: a source of chance nobody replaced; the test of equal digests finds it.
+"""
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import aiohttp
+from loguru import logger
+
+from mmbot import clock, config
+from mmbot.clock import WallClock
+from mmbot.execution import manager
+from mmbot.sim import spot
+from procs import core as core_process
+from procs import discovery, executor, guardian, ws_client
+from tests.dst.exchange import Exchange
+from tests.dst.group import NAMES, Group, SimCore, SimJournal
+from tests.dst.loop import ProcessLoop, Scheduler
+from tests.dst.network import Network, Session
+from tests.dst.tape import SparseTape
+
+START_S = 1_793_000_000 // 900 * 900
+LEAD_S = 45
+SETTINGS = {
+    "execution__rehearse_hz": 0, "execution__reconcile_s": 10.0, "execution__connections": 4,
+    "guardian__check_ms": 250.0, "guardian__unsound_ms": 1000.0, "guardian__beat_s": 2.5,
+    "markets__poll_s": 10.0, "execution__min_update_interval_ms": 700.0, "execution__reprice_ticks": 2, "strategy__model_weight": 0.15, "strategy__target_ttl_ns": 2_000_000_000, "strategy__refresh_ns": 700_000_000,
+    "strategy__stale_market_ns": 2_500_000_000, "strategy__stale_spot_ns": 3_000_000_000, "sim__base_port": 21_000,
+}
+S = 1_000_000_000
+COLLECT_NS = 120 * S
+
+
+def settings(directory: Path, **overrides) -> config.Settings:
+    """Settings of a simulated group."""
+    return config.load("paper", run__dir=directory, run__name="dst", venue__clock_url="", **{**SETTINGS, **overrides})
+
+
+class Simulation:
+    """``with Simulation(seed, observer) as sim: sim.run(seconds)``. ``observer``: see `tests.dst.observer.Observer`."""
+
+    def __init__(self, seed: int, observer, **overrides):
+        self.seed, self.observer = seed, observer
+        self.directory = Path(tempfile.mkdtemp(prefix="mmbot-dst-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.scheduler = Scheduler(seed)
+        self.start_ns = self.scheduler.now_ns
+        self.rng = random.Random(f"faults {seed}")
+        self.network = Network(self.scheduler)
+        self.wall = WallClock((START_S - LEAD_S) * S, self.start_ns, 1.0)
+        self.cfg = settings(self.directory, **overrides)
+        self.cfg.run.path.mkdir(parents=True, exist_ok=True)
+        self._stack = contextlib.ExitStack()
+
+    def _wall_ns(self) -> int:
+        return self.wall.wall0_ns + self.scheduler.now_ns - self.wall.mono0_ns
+
+    def __enter__(self) -> "Simulation":
+        enter, seed = self._stack.enter_context, self.seed
+        bits = random.Random(f"system {seed}")
+        enter(mock.patch.object(os, "urandom", lambda n: bits.randbytes(n)))
+        enter(mock.patch.object(random, "_urandom", lambda n: bits.randbytes(n)))
+        enter(mock.patch.object(random, "Random", _seeded(bits)))
+        enter(mock.patch.object(aiohttp, "ClientSession", Session))
+        enter(mock.patch.object(Session, "network", self.network))
+        enter(mock.patch.object(ws_client, "dial", self.network.dial))
+        enter(mock.patch.object(ws_client, "_TICK_S", 0.4))
+        enter(mock.patch.object(discovery, "TICK_S", 1.0))
+        enter(mock.patch.object(manager, "ACCOUNT_EVERY_NS", 500_000_000))
+        enter(mock.patch.object(core_process, "Core", SimCore))
+        enter(mock.patch.object(core_process, "BUDGET_NS", 0))
+        enter(mock.patch.object(SimCore, "scheduler", self.scheduler))
+        enter(mock.patch.object(executor, "OrderJournal", SimJournal))
+        enter(mock.patch.object(executor, "build", self._build))
+        enter(mock.patch.object(spot, "TRADES_PER_S", 2.0))
+        for name, value in (("RESOLVE_S", 0.2), ("WATCH_S", 0.2), ("WANT_S", 1e6)):
+            enter(mock.patch.object(executor, name, value))
+        logger.remove()
+        self._stack.callback(gc.enable)
+        gc.disable()
+        state = random.getstate()
+        random.seed(seed)
+        self._stack.callback(random.setstate, state)
+        self._stack.callback(clock.replace)
+        clock.replace(self.scheduler.mono_ns, self._wall_ns)
+        SimJournal.written = set()
+        self.tape = SparseTape(seed, START_S - LEAD_S)
+        self.exchange = Exchange(self.cfg, self.tape, self.wall, self.network, self.observer)
+        self.group = Group(self.scheduler, self.network, self.cfg, self.wall, self.observer)
+        enter(mock.patch.object(guardian, "alive", self.group.memory.alive))
+        enter(mock.patch.object(guardian.StopSigns, "stopped", lambda signs, pid: self.group.stopped(pid)))
+        self.sim_loop = ProcessLoop(self.scheduler, "sim", self.network)
+        self.sim_loop.on_error = self._exchange_error
+        self.script = ProcessLoop(self.scheduler, "script", self.network)
+        self.observer.begin(self)
+        self.sim_loop.call_soon(self.exchange.listen, self.sim_loop)
+        for i, name in enumerate(NAMES):
+            self.script.call_later(0.01 + 0.05 * i, self.group.start, name)
+        return self
+
+    _real_build = staticmethod(executor.build)
+
+    def _build(self, actor, who):
+        manager, gateway = self._real_build(actor, who)
+        self.group.manager = manager
+        return manager, gateway
+
+    def _exchange_error(self, context: dict) -> None:
+        error = context.get("exception")
+        if error is not None:
+            self.scheduler.halted = True
+            raise error
+
+    def __exit__(self, *_exc) -> None:
+        for inc in list(self.group.procs.values()):
+            self.group.supervised = False
+            self.group._gone(inc, "over")
+        self.sim_loop.kill()
+        for _, tasks in self.group.buried:
+            for task in tasks:
+                task._log_destroy_pending = False
+        for task in asyncio.all_tasks(self.sim_loop):
+            task._log_destroy_pending = False
+        self._stack.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the begin of the run."""
+        return (self.scheduler.now_ns - self.start_ns) / S
+
+    def run(self, seconds: float) -> None:
+        """Let so much virtual time pass."""
+        end_ns = self.scheduler.now_ns + int(seconds * S)
+        while self.scheduler.now_ns < end_ns and not self.scheduler.halted:
+            self.scheduler.run(min(end_ns, self.scheduler.now_ns + COLLECT_NS))
+            gc.collect(1)
+
+    def digest(self) -> str:
+        """A hash of everything the observer wrote down."""
+        return hashlib.sha256("\n".join(self.observer.journal).encode()).hexdigest()
+
+
+def _seeded(bits: random.Random):
+    class Random(random.Random):
+        """`random.Random` whose unseeded instances take their seed from the run."""
+
+        def __init__(self, x=None):
+            super().__init__(bits.getrandbits(64) if x is None else x)
+
+    return Random
