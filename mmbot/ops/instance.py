@@ -25,6 +25,8 @@ SOCKET_PATH_MAX = 107 - len(".4194304")
 #: what a paper run leaves behind; a new start is a new market and a new account (a restart of one process keeps them)
 PAPER_STATE = ("sim_clock.json", "sim_ledger.jsonl", "journal/orders.log")
 SECRETS = tuple(name for name, f in config.Account.model_fields.items() if f.annotation is SecretStr)
+#: what is opened once, before the start: no process of the group asks for it again
+OPENED = ("key_file", "keystore", "keystore_passphrase")
 LOCK_TRIES, LOCK_PAUSE_S = 10, 0.05
 
 
@@ -92,8 +94,8 @@ class Instance:
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def save_config(self) -> None:
-        """Write the effective settings, all but the secrets: those travel in the environment only."""
-        data = self.cfg.model_dump(mode="json", exclude={"account": set(SECRETS)}, exclude_none=True)
+        """Write the effective settings, all but the secrets and where they lie: those travel in the environment only."""
+        data = self.cfg.model_dump(mode="json", exclude={"account": {*SECRETS, *OPENED}}, exclude_none=True)
         data["run"]["dir"] = str(self.dir.parent)
         text = f"# what `mmbot up` started with; written anew at each start\n{to_toml(data)}"
         fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -107,10 +109,15 @@ class Instance:
                 (self.dir / name).unlink(missing_ok=True)
 
     def environment(self, python: str) -> dict[str, str]:
-        """Environment of supervisord and so of every process: the paths, and the account's secrets if the config holds them."""
-        env = dict(os.environ)
+        """Environment of supervisord: the paths, and the account's secrets if the config holds them (without the way to the keystore).
+
+        Each process gets of it what supervisor.conf leaves it: the private key is the executor's alone.
+        """
+        hidden = {f"MMBOT_ACCOUNT__{key.upper()}" for key in OPENED}
+        env = {k: v for k, v in os.environ.items() if k not in hidden}
         for key in SECRETS:
-            if text := getattr(self.cfg.account, key).get_secret_value():
+            text = getattr(self.cfg.account, key).get_secret_value()
+            if text and key not in OPENED:
                 env[f"MMBOT_ACCOUNT__{key.upper()}"] = text
         running = {p.name for p in topology.processes(self.cfg.profile, self.cfg.feeds)}
         start = {f"MMBOT_AUTOSTART_{p.name.upper()}": str(p.name in running).lower() for p in topology.PROCESSES if p.optional}

@@ -5,11 +5,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from supervisor.datatypes import dict_of_key_value_pairs
 
 from mmbot import topology
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "supervisor.conf"
+#: who gets which secrets of the account; everybody else gets none
+SECRETS = {"executor": {"PRIVATE_KEY", "API_KEY", "API_SECRET", "API_PASSPHRASE"}, "guardian": {"API_KEY", "API_SECRET", "API_PASSPHRASE"},
+           "feed_user": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}}
 #: what every program must say, whatever its name
 COMMON = {"autorestart": "true", "stopsignal": "TERM", "killasgroup": "true", "redirect_stderr": "true"}
 
@@ -74,3 +78,10 @@ def test_socket_is_private():
     conf = parse(CONF.read_text())
     assert conf["unix_http_server"]["chmod"] == "0600"
     assert not conf.has_section("inet_http_server")
+
+
+@pytest.mark.parametrize("row", topology.PROCESSES, ids=lambda row: row.name)
+def test_each_process_gets_only_the_secrets_it_needs(row):
+    text = parse(CONF.read_text())[f"program:{row.name}"].get("environment", "")
+    taken = {k.removeprefix("MMBOT_ACCOUNT__") for k, v in dict_of_key_value_pairs(text).items() if v == ""}
+    assert SECRETS["executor"] - taken == SECRETS.get(row.name, set())
