@@ -21,8 +21,9 @@ from mmbot.sim import accounts, channels
 from mmbot.sim.auth import Keys
 from mmbot.sim.engine import Exchange
 from mmbot.sim.gamma import event_json
+from mmbot.sim.http import Service, StampedServer
 from mmbot.sim.ledger import Ledger
-from mmbot.sim.rest import ClobRest, GammaRest, Service, StampedServer
+from mmbot.sim.rest import ClobRest, GammaRest
 from mmbot.sim.tape import Tape, load
 
 TURN_S = 0.004
