@@ -141,6 +141,7 @@ class Faults:
         self._ends_ms: float = FOREVER_MS
         self._starts = 0
         self._newest: dict[str, int] = {}
+        self.links: dict[str, dict[int, object]] = {channel: {} for channel in CHANNELS}
 
     # ---- life ----
 
@@ -233,6 +234,14 @@ class Faults:
         """A socket of a channel was opened: its number, from 1."""
         self._newest[channel] = self._newest.get(channel, 0) + 1
         return self._newest[channel]
+
+    def opened(self, channel: str, number: int, link: object) -> None:
+        """A socket is up; ``link`` has ``abort()`` and the attribute ``deaf``."""
+        self.links.setdefault(channel, {})[number] = link
+
+    def closed(self, channel: str, number: int) -> None:
+        """A socket is down."""
+        self.links.get(channel, {}).pop(number, None)
 
     def on_request(self, method: str, path: str, now_ms: float, body: bytes = b"", service: str = "clob") -> RequestPlan:
         """What happens to one request of a port ("clob" or "gamma")."""
