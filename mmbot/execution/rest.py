@@ -2,7 +2,9 @@
 
 Owns: one aiohttp session per `RestClient`. Used off the hot path only: start-up, reconciliation, checks. Orders and cancels go
 through `http1`.
-Can go wrong: every failure is a `VenueError` with a code; an empty list is only ever returned when the venue said so.
+Can go wrong: every failure is a `VenueError` with a code, and so is every answer that is not of the documented shape, down to the numbers in
+its rows: HTML with status 200, half a document, a listing whose end or count does not fit. An empty list is only ever returned when the venue
+said so in full.
 Protocol: venue protocol, own orders and trades; market data; keys and account; cursors.
 """
 
@@ -20,6 +22,9 @@ from mmbot.execution.signing import Key
 from mmbot.execution.wire import FIRST_CURSOR, LAST_CURSOR, USER_AGENT, ErrorCode, decimal_units, explain
 
 MAX_PAGES = 1000
+MAX_BODY = 16 << 20
+#: what the venue answers with 200 to a question about an order it does not know
+NOTHING = (b"", b"null", b"{}", b'""')
 
 
 class VenueError(Exception):
@@ -28,6 +33,16 @@ class VenueError(Exception):
     def __init__(self, what: str, code: ErrorCode, text: str, http_status: int = 0):
         super().__init__(f"{what}: {text}")
         self.code, self.text, self.http_status = code, text, http_status
+
+
+def _positive(*numbers: int) -> None:
+    if min(numbers) < 0:
+        raise ValueError(f"{min(numbers)} is negative")
+
+
+def _named(*texts: str) -> None:
+    if not all(texts):
+        raise ValueError("an id or status is missing")
 
 
 class OpenOrder(msgspec.Struct):
@@ -63,6 +78,11 @@ class OpenOrder(msgspec.Struct):
         """Filled so far, 1e-6 shares."""
         return decimal_units(self.size_matched)
 
+    def check(self) -> None:
+        """Errors: ValueError when a number is none, or there is no id."""
+        _positive(self.px_e4, self.size_u6, self.matched_u6)
+        _named(self.id)
+
 
 class MakerLeg(msgspec.Struct):
     """One maker order of a trade. ``price``, ``side`` and ``asset_id`` are this order's own, not the taker's."""
@@ -75,6 +95,21 @@ class MakerLeg(msgspec.Struct):
     outcome: str = ""
     side: str = ""
     fee_rate_bps: Any = "0"
+
+    @property
+    def px_e4(self) -> int:
+        """This order's own price, 1e-4."""
+        return decimal_units(self.price, 4)
+
+    @property
+    def matched_u6(self) -> int:
+        """Shares of this order in the trade, 1e-6."""
+        return decimal_units(self.matched_amount)
+
+    def check(self) -> None:
+        """Errors: ValueError when a number is none, or there is no id."""
+        _positive(self.px_e4, self.matched_u6)
+        _named(self.order_id)
 
 
 class Trade(msgspec.Struct):
@@ -103,6 +138,23 @@ class Trade(msgspec.Struct):
         """MATCHED, MINED, CONFIRMED, RETRYING, FAILED or MATCHED_NOT_BROADCASTED, without the REST prefix."""
         return self.status.upper().removeprefix("TRADE_STATUS_")
 
+    @property
+    def px_e4(self) -> int:
+        """The taker's price, 1e-4."""
+        return decimal_units(self.price, 4)
+
+    @property
+    def size_u6(self) -> int:
+        """The taker's shares, 1e-6."""
+        return decimal_units(self.size)
+
+    def check(self) -> None:
+        """Errors: ValueError when a number is none, or there is no id or status."""
+        _positive(self.px_e4, self.size_u6)
+        _named(self.id, self.status)
+        for leg in self.maker_orders:
+            leg.check()
+
 
 class Balance(msgspec.Struct):
     """``balance`` in 1e-6 units as the venue's text; ``allowances`` per contract."""
@@ -113,6 +165,10 @@ class Balance(msgspec.Struct):
     def balance_u6(self) -> int:
         """Dollars or shares, 1e-6."""
         return int(self.balance)
+
+    def check(self) -> None:
+        """Errors: ValueError when the balance is no whole number."""
+        _positive(self.balance_u6)
 
 
 class Geoblock(msgspec.Struct):
@@ -139,9 +195,10 @@ class ApiKey(msgspec.Struct):
 
 
 class Page(msgspec.Struct):
-    """One page of a listing."""
+    """One page of a listing. A page that does not say what comes next is not taken for the last one."""
     data: list[msgspec.Raw]
-    next_cursor: str = LAST_CURSOR
+    next_cursor: str
+    count: int = 0
 
 
 class RestClient:
@@ -178,13 +235,19 @@ class RestClient:
             # a redirect would carry the authentication to another host: it counts as an error instead
             async with self._session.request(method, url or self._url + path, params=params, headers=headers,
                                              allow_redirects=False) as answer:
-                body = await answer.read()
-                status = answer.status
+                body = await answer.content.read(MAX_BODY + 1)
+                while len(body) <= MAX_BODY and (more := await answer.content.read(MAX_BODY)):
+                    body += more
+                status, kind = answer.status, answer.headers.get("Content-Type", "")
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as e:
             raise VenueError(what, ErrorCode.SERVER, str(e) or type(e).__name__) from None
         if status != 200:
             code, text, _ = explain(status, body)
             raise VenueError(what, code, text, status)
+        if len(body) > MAX_BODY:
+            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"the answer is longer than {MAX_BODY} bytes", status)
+        if "html" in kind.lower() or body.lstrip()[:1] == b"<":
+            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"a web page instead of data: {_excerpt(body)}", status)
         return body
 
     @staticmethod
@@ -193,9 +256,17 @@ class RestClient:
             return msgspec.json.decode(body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             # JSON is not quoted: it may hold an API secret
-            start = b"" if bytes(body[:1]) in (b"{", b"[") else body[:80]
-            shown = " ".join(start.decode("utf-8", "replace").split())
+            shown = "" if bytes(body[:1]) in (b"{", b"[") else _excerpt(body)
             raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"unexpected answer ({e}) {shown}".rstrip(), 200) from None
+
+    @staticmethod
+    def _row(what: str, row: Any) -> Any:
+        """A row whose numbers are numbers. Errors: VenueError."""
+        try:
+            row.check()
+        except ValueError as e:
+            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"a row that cannot be read: {e}", 200) from None
+        return row
 
     async def _pages(self, path: str, params: dict[str, str], shape: Any) -> list:
         """All rows of a cursor listing. The end marker is never sent back; a cursor that repeats ends it with an error."""
@@ -203,7 +274,9 @@ class RestClient:
         for _ in range(MAX_PAGES):
             seen.add(cursor)
             page = self._decode(path, await self._get(path, {**params, "next_cursor": cursor}, private=True), Page)
-            rows += [self._decode(path, bytes(raw), shape) for raw in page.data]
+            if page.count > 0 and not page.data:
+                raise VenueError(path, ErrorCode.NOT_UNDERSTOOD, f"a page of {page.count} rows without rows", 200)
+            rows += [self._row(path, self._decode(path, bytes(raw), shape)) for raw in page.data]
             cursor = page.next_cursor
             if cursor in ("", LAST_CURSOR):
                 return rows
@@ -226,17 +299,31 @@ class RestClient:
         try:
             body = await self._get(path, private=True)
         except VenueError as e:
-            if e.http_status == 404:
-                return None
+            if e.http_status == 404 and e.code is ErrorCode.NOT_FOUND and not e.text.startswith("HTTP 404"):
+                return None                     # the venue's own words; a 404 of somebody on the way says nothing about the order
             raise
-        if body.strip() in (b"", b"null", b"{}", b'""'):
+        if body.strip() in NOTHING:
             return None
-        return self._decode(path, body, OpenOrder)
+        return self._row(path, self._decode(path, body, OpenOrder))
 
     async def balance(self, asset: str = "COLLATERAL", token: str = "") -> Balance:
         """Balance of "COLLATERAL", or of a token ("CONDITIONAL", "CONDITIONAL-V2" for position ids)."""
         params = _given(asset_type=asset, token_id=token, signature_type=str(self._signature_type))
-        return self._decode("/balance-allowance", await self._get("/balance-allowance", params, private=True), Balance)
+        return self._row("/balance-allowance", self._decode("/balance-allowance", await self._get("/balance-allowance", params, private=True), Balance))
+
+    async def token_balance(self, token: str) -> Balance:
+        """Balance of a token: of a conditional token, or of a position when its id is one of the newer kind."""
+        return await self.balance("CONDITIONAL-V2" if is_position_id(token) else "CONDITIONAL", token)
+
+    async def balance_as(self, signature_type: int) -> Balance:
+        """The dollars that this API key would trade with under another signature type."""
+        params = {"asset_type": "COLLATERAL", "signature_type": str(signature_type)}
+        return self._row("/balance-allowance", self._decode("/balance-allowance", await self._get("/balance-allowance", params, private=True), Balance))
+
+    async def closed_only(self) -> bool:
+        """Whether the account may only close positions."""
+        path = "/auth/ban-status/closed-only"
+        return self._decode(path, await self._get(path, private=True), ClosedOnly).closed_only
 
     async def server_time(self) -> int:
         """The venue's clock, Unix seconds."""
@@ -274,6 +361,15 @@ class RestClient:
             if e.http_status not in (400, 404):
                 raise
             return await ask("POST", "/auth/api-key")
+
+
+def _excerpt(body: bytes) -> str:
+    return " ".join(body[:80].decode("utf-8", "replace").split())
+
+
+def is_position_id(token: str) -> bool:
+    """Whether a token id is a position id of the venue's second protocol version. Source: venue protocol, exchange versions."""
+    return token.isdecimal() and int(token) >> 40 & (1 << 64) - 1 == 0
 
 
 def _given(**params: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ class TestListings:
 
     def test_empty_is_empty(self):
         assert ask(lambda r: r.open_orders(), page([], "LTE="))[0] == []
-        assert ask(lambda r: r.trades(), (200, {"data": []}))[0] == []
+        assert ask(lambda r: r.trades(), (200, {"data": [], "next_cursor": "LTE=", "limit": 500, "count": 0}))[0] == []
 
     def test_trades(self):
         (trade,), (request,) = ask(lambda r: r.trades(after=1793000000), page([TRADE], "LTE="))
@@ -100,12 +100,30 @@ class TestListings:
         ((200, b"[]"), ErrorCode.NOT_UNDERSTOOD),
         ((200, {"data": None, "next_cursor": "LTE="}), ErrorCode.NOT_UNDERSTOOD),
         ((200, {"data": [{"no": "id"}], "next_cursor": "LTE="}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, {"data": []}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, {"data": [], "next_cursor": "LTE=", "count": 3}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, json.dumps({"data": [ORDER], "next_cursor": "LTE="}).encode()[:-9]), ErrorCode.NOT_UNDERSTOOD),
+        ((200, {"data": [ORDER | {"price": "half"}], "next_cursor": "LTE="}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, {"data": [ORDER | {"original_size": "-5"}], "next_cursor": "LTE="}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, {"data": [ORDER | {"id": ""}], "next_cursor": "LTE="}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, b"", {"Content-Type": "text/html"}), ErrorCode.NOT_UNDERSTOOD),
+        ((200, b'{"data":[],"next_cursor":"LTE="}', {"Content-Type": "text/html; charset=utf-8"}), ErrorCode.NOT_UNDERSTOOD),
         (None, ErrorCode.SERVER),
     ])
     def test_errors_are_not_emptiness(self, answer, code):
         error, _ = ask(lambda r: r.open_orders(), answer, timeout_s=0.3)
         assert isinstance(error, VenueError) and error.code is code
         assert "/data/orders" in str(error)
+
+    @pytest.mark.parametrize("change", [{"size": "many"}, {"status": ""}, {"maker_orders": [{"order_id": "0xe1", "matched_amount": "x"}]},
+                                        {"maker_orders": [{"order_id": ""}]}, {"maker_orders": None}])
+    def test_a_trade_that_cannot_be_read_is_an_error(self, change):
+        error, _ = ask(lambda r: r.trades(), page([TRADE | change], "LTE="))
+        assert isinstance(error, VenueError) and error.code is ErrorCode.NOT_UNDERSTOOD
+
+    def test_the_end_marker_is_never_sent(self):
+        _, seen = ask(lambda r: r.open_orders(), page([ORDER], "Mg=="), page([ORDER], "LTE="))
+        assert [r.query["next_cursor"] for r in seen] == ["MA==", "Mg=="]
 
     def test_an_error_on_a_later_page_is_an_error(self):
         error, _ = ask(lambda r: r.open_orders(), page([ORDER], "Mg=="), (500, b""))
@@ -125,13 +143,20 @@ class TestSingle:
     def test_an_unknown_order_is_none(self, answer):
         assert ask(lambda r: r.order("0xd7"), answer)[0] is None
 
-    @pytest.mark.parametrize("answer", [(500, b""), (200, b"[]"), (401, {"error": "Unauthorized"})])
+    @pytest.mark.parametrize("answer", [(500, b""), (200, b"[]"), (401, {"error": "Unauthorized"}), (404, b"<html>404 not found</html>"), (404, b""),
+                                        (200, b"", {"Content-Type": "text/html"}), (200, ORDER | {"size_matched": "?"}), (200, b'{"id":"0xd7"')])
     def test_an_error_is_not_an_unknown_order(self, answer):
         assert isinstance(ask(lambda r: r.order("0xd7"), answer)[0], VenueError)
 
     def test_a_known_order(self):
         order, (request,) = ask(lambda r: r.order("0xd7"), (200, ORDER))
         assert order.id == "0xd7" and request.path == "/data/order/0xd7"
+
+    @pytest.mark.parametrize("token, asset", [("21742633143463906290569050155826241533067272736897614950488156847949938836455", "CONDITIONAL"),
+                                              (str(7 << 200 | 5), "CONDITIONAL-V2")])
+    def test_the_balance_of_a_token_is_asked_for_by_its_kind(self, token, asset):
+        _, (request,) = ask(lambda r: r.token_balance(token), (200, {"balance": "5"}))
+        assert request.query["asset_type"] == asset and request.query["token_id"] == token
 
     @pytest.mark.parametrize("body, expected", [(b"1793000000", T), (b'"1793000000"', T), (b'{"time":1793000000}', T), (b'{"timestamp":"1793000000"}', T)])
     def test_time(self, body, expected):
@@ -145,6 +170,7 @@ class TestSingle:
         balance, (request,) = ask(lambda r: r.balance(), (200, {"balance": "125000000", "allowances": {"0xE1": "115"}}))
         assert balance.balance_u6 == 125_000_000
         assert dict(request.query) == {"asset_type": "COLLATERAL", "signature_type": "0"}
+        assert ask(lambda r: r.balance(), (200, {"balance": "1.5"}))[0].code is ErrorCode.NOT_UNDERSTOOD
         _, (request,) = ask(lambda r: r.balance("CONDITIONAL", "913"), (200, {"balance": "5", "allowance": "1"}))
         assert dict(request.query) == {"asset_type": "CONDITIONAL", "token_id": "913", "signature_type": "0"}
 
