@@ -134,6 +134,8 @@ class Execution(Section):
     error_min: int = Field(20, ge=1, description="... out of at least so many")
     error_pause_s: float = Field(30.0, gt=0)
     max_loss_u6: int = Field(0, ge=0, description="stop quoting when the result has fallen by this many dollars (1e-6) from its best in the last 24 h; 0: no limit")
+    slow_ms: float = Field(500.0, gt=0, description="cancel everything when the venue's round trips take longer than this on average ...")
+    fast_ms: float = Field(200.0, gt=0, description="... and quote again below this")
     shed_at: float = Field(0.85, gt=0, le=1, description="leave out churn when more than this share of a rate bucket is used")
 
 
@@ -160,6 +162,10 @@ class Sim(Section):
     cash_u6: int = Field(1_000_000_000, ge=0)
     probe_period_ms: float = Field(300.0, gt=0)
     faults: Path | None = Field(None, description="TOML schedule of faults to inject")
+    shuffle_ms: float = Field(0.0, ge=0, le=1000, description="market and user frames come out of order and late by up to this, as the recorded ones did")
+    tier: Literal["Standard", "Copper", "Bronze", "Silver", "Gold", "Platinum", "Diamond", "Elite"] = "Standard"
+    rewards_per_day: float = Field(0.0, ge=0, description="liquidity reward budget of each market in dollars")
+    version: Literal["v1", "v2", "alternate"] = Field("v1", description="protocol of listed markets; alternate: v2 in every second window")
 
 
 class Cpu(Section):

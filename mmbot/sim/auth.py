@@ -90,6 +90,14 @@ def l2_signature(secret: str, timestamp: str, method: str, path: str, body: byte
     return base64.urlsafe_b64encode(hmac.digest(base64.urlsafe_b64decode(secret), message, "sha256")).decode()
 
 
+def _derived(name: str, address: str) -> Credentials:
+    """Credentials that follow from a name alone."""
+    h = hashlib.sha256(name.encode()).digest()
+    x = h.hex()
+    secret = base64.urlsafe_b64encode(hashlib.sha256(h).digest()).decode()
+    return Credentials(f"{x[:8]}-{x[8:12]}-4{x[13:16]}-a{x[17:20]}-{x[20:32]}", secret, x[32:], address)
+
+
 class Keys:
     """All API keys of the exchange. A timestamp must be near one of ``clocks``: the tape's, or the host's that other clients use."""
 
@@ -97,11 +105,17 @@ class Keys:
         self.chain_id, self.clocks = chain_id, clocks
         self._by_key: dict[str, Credentials] = {}
         self._by_owner: dict[tuple[str, int], Credentials] = {}
+        self._extra: dict[str, list[dict]] = {}       # "readonly <address>" and "builder <address>" -> keys beside the trading ones
+        self._count = 0
         self._add(Credentials(PAPER_API_KEY, PAPER_API_SECRET, PAPER_API_PASSPHRASE, PAPER_ADDRESS), 0)
 
     def _add(self, c: Credentials, nonce: int) -> Credentials:
         self._by_key[c.api_key] = self._by_owner[c.address.lower(), nonce] = c
         return c
+
+    def exists(self, address: str, nonce: int) -> bool:
+        """Was the key of (address, nonce) created before?"""
+        return (address.lower(), nonce) in self._by_owner
 
     def of(self, address: str) -> list[str]:
         """API keys of an address."""
@@ -117,10 +131,45 @@ class Keys:
         known = self._by_owner.get((address.lower(), nonce))
         if known is not None:
             return known
-        h = hashlib.sha256(f"api key {address.lower()} {nonce}".encode()).digest()
-        x = h.hex()
-        secret = base64.urlsafe_b64encode(hashlib.sha256(h).digest()).decode()
-        return self._add(Credentials(f"{x[:8]}-{x[8:12]}-4{x[13:16]}-a{x[17:20]}-{x[20:32]}", secret, x[32:], address), nonce)
+        return self._add(_derived(f"api key {address.lower()} {nonce}", address), nonce)
+
+    def _more(self, kind: str, who: Credentials) -> list[dict]:
+        return self._extra.setdefault(f"{kind} {who.address.lower()}", [])
+
+    def _one_more(self, kind: str, who: Credentials) -> dict:
+        keys = self._more(kind, who)
+        self._count += 1
+        made = _derived(f"{kind} key {who.address.lower()} {self._count}", who.address)
+        keys.append({"key": made.api_key, "secret": made.secret, "passphrase": made.passphrase})
+        return keys[-1]
+
+    def create_readonly(self, who: Credentials) -> str:
+        """One more key that may only read."""
+        return self._one_more("readonly", who)["key"]
+
+    def readonly(self, who: Credentials) -> list[str]:
+        """Keys of an address that may only read."""
+        return [k["key"] for k in self._more("readonly", who)]
+
+    def drop_readonly(self, who: Credentials, key: str) -> bool:
+        """Forget a read-only key; False when the address has no such key."""
+        keys = self._more("readonly", who)
+        kept = [k for k in keys if k["key"] != key]
+        gone = len(kept) < len(keys)
+        keys[:] = kept
+        return gone
+
+    def create_builder(self, who: Credentials) -> dict:
+        """One more key for builder attribution, with its secret (shown this once)."""
+        return self._one_more("builder", who)
+
+    def builders(self, who: Credentials) -> list[dict]:
+        """Builder keys of an address."""
+        return [{"key": k["key"]} for k in self._more("builder", who)]
+
+    def drop_builders(self, who: Credentials) -> None:
+        """Revoke the builder keys of an address."""
+        self._more("builder", who).clear()
 
     def _fresh(self, timestamp: str) -> bool:
         return any(abs(int(timestamp) - clock.now_s()) <= MAX_SKEW_S for clock in self.clocks)

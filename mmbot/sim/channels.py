@@ -2,32 +2,32 @@
 
 Owns: sockets and subscriptions. `Hub` is the engine's listener: a frame is built once per change, at the moment of the change, and only
 when somebody is subscribed. Also owns the stamps of frames out and POSTs in, from which the tick-to-order bench is computed.
-What can go wrong: a client that stops reading (its link is cut when too much is buffered), garbage from a client (answered, ignored).
+What can go wrong: garbage from a client (answered, ignored); what every link has in common stands in `links`.
 
 Source: venue protocol, WebSocket channels, RTDS, Binance spot streams.
 """
 
-import asyncio
+import base64
 from collections import deque
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+from picows import WSCloseCode, WSTransport, WSUpgradeRequest
 
 from mmbot.clock import mono_ns
 from mmbot.sim import wire
+from mmbot.sim.account_rest import Accounts
 from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.engine import Exchange, Listener, Market, Order, Trade
+from mmbot.sim.faults import NO_FAULTS, Faults
 from mmbot.sim.ledger import Ledger
+from mmbot.sim.links import Link, Shuffle, serve, strings  # noqa: F401
 from shm_layout.records import DOWN, UP
 
-TEXT = WSMsgType.TEXT
-MAX_BUFFERED = 16_000_000      # bytes waiting for a client that does not read
-CHECK_EVERY = 64               # sends between two looks at the buffer
 KEEP_STAMPS = 20_000
 SNAPSHOT_POINTS = 120
-MAX_CLIENT_FRAME = 1_000_000
+SPOT_TOPICS = ("crypto_prices", "crypto_prices_chainlink")
 
 _decode = msgspec.json.Decoder(dict).decode
 
@@ -68,67 +68,12 @@ def _tail(stamps: deque, n: int) -> list:
     return out[::-1]
 
 
-class Link(WSListener):
-    """One client. Answers PING, decodes JSON objects, cuts a link whose reader has stopped."""
-    pong: bytes | None = b"PONG"
-
-    def __init__(self):
-        super().__init__()
-        self.transport: WSTransport | None = None
-        self._sent, self._cut = 0, False
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._cut = True
-        self.gone()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
-            transport.disconnect()
-        elif frame.msg_type in (TEXT, WSMsgType.BINARY):
-            payload = frame.get_payload_as_bytes()
-            if payload.upper() == b"PING":
-                if self.pong is not None:
-                    self.send(self.pong)
-                return
-            try:
-                message = _decode(payload)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                self.send(b"INVALID MESSAGE")
-                return
-            self.message(message)
-
-    def send(self, data: bytes) -> None:
-        """Send a text frame; a reader that has stopped is cut off."""
-        if self._cut or self.transport.underlying_transport.is_closing():
-            return
-        self.transport.send(TEXT, data)
-        self._sent += 1
-        if self._sent % CHECK_EVERY == 0 and self.transport.underlying_transport.get_write_buffer_size() > MAX_BUFFERED:
-            self._cut = True
-            self.transport.disconnect(False)
-
-    def message(self, message: dict) -> None:
-        """A JSON object from the client."""
-
-    def gone(self) -> None:
-        """The link is down."""
-
-
-def strings(value) -> list[str]:
-    """A list of strings from untrusted JSON; everything else is left out."""
-    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
-
-
 class MarketLink(Link):
     """A client of the market channel."""
 
     def __init__(self, hub: "Hub"):
-        super().__init__()
-        self.hub, self.tokens, self.custom = hub, set(), False
+        super().__init__(hub.faults)
+        self.hub, self.tokens, self.custom, self.shuffle = hub, set(), False, hub.new_shuffle(self.number)
 
     def message(self, message: dict) -> None:
         tokens, operation = strings(message.get("assets_ids")), message.get("operation", "subscribe")
@@ -142,21 +87,27 @@ class MarketLink(Link):
             if message.get("initial_dump", True) and (fresh or not tokens):
                 self.send(self.hub.snapshot(fresh))
         else:
-            self.send(b"INVALID OPERATION")
+            self.put(b"INVALID OPERATION")
             return
         self.hub.index(self)
 
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.hub.open.add(self)
+
     def gone(self) -> None:
+        self.hub.open.discard(self)
         self.tokens.clear()
         self.hub.index(self, drop=True)
 
 
 class UserLink(Link):
     """A client of the user channel. Wrong credentials close the socket."""
+    channel = "user"
 
     def __init__(self, hub: "Hub"):
-        super().__init__()
-        self.hub = hub
+        super().__init__(hub.faults)
+        self.hub, self.shuffle = hub, hub.new_shuffle(self.number)
         self.who: Credentials | None = None
         self.markets: set[str] | None = None          # None: everything of the account
 
@@ -181,7 +132,12 @@ class UserLink(Link):
         """Is this market inside the client's filter?"""
         return self.markets is None or condition_id in self.markets
 
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.hub.open.add(self)
+
     def gone(self) -> None:
+        self.hub.open.discard(self)
         for links in self.hub.users.values():
             if self in links:
                 links.remove(self)
@@ -190,16 +146,25 @@ class UserLink(Link):
 class Hub(Listener):
     """Turns what the engine does into frames for those who subscribed."""
 
-    def __init__(self, keys: Keys):
+    def __init__(self, keys: Keys, shuffle_ms: float = 0.0, seed: int = 0):
+        """``shuffle_ms`` > 0 makes frames late and out of order by up to that."""
         self.keys, self.stamps = keys, Stamps()
+        self.faults: Faults = NO_FAULTS
+        self._shuffle_ms, self._seed = shuffle_ms, seed
         self.exchange: Exchange | None = None         # set by the server: the engine needs its listener first
         self.ledger: Ledger | None = None             # set by the server once the past is recovered
+        self.notices: Accounts | None = None          # who keeps the notifications of accounts
+        self.open: set[Link] = set()                  # all sockets of both channels
         self.links: list[MarketLink] = []
         self.users: dict[str, list[UserLink]] = {}
         self._by_market: dict[str, list[MarketLink]] = {}
         self.probes: Callable[[], int] = lambda: 0    # how many steps the probe tape has made
 
     # -- subscriptions --
+
+    def new_shuffle(self, number: int) -> Shuffle | None:
+        """The disorder of one link, None when frames are to leave in order."""
+        return Shuffle(self._shuffle_ms, self._seed * 1000 + number) if self._shuffle_ms > 0 else None
 
     def accept(self, request: WSUpgradeRequest) -> Link | None:
         """Route of the WebSocket port."""
@@ -279,6 +244,8 @@ class Hub(Listener):
             link.send(data)
 
     def on_resolved(self, market: Market, now_ms: int) -> None:
+        if self.notices is not None:
+            self.notices.resolved(market, now_ms)
         links = [link for link in self._by_market.get(market.condition_id, ()) if link.custom]
         data = wire.market_resolved(market, now_ms).encode() if links else b""
         for link in links:
@@ -287,6 +254,8 @@ class Hub(Listener):
     # -- engine events, user channel --
 
     def on_order(self, order: Order, kind: str, status: str, now_ms: int) -> None:
+        if kind == "CANCELLATION" and self.notices is not None:
+            self.notices.cancelled(order, now_ms)
         links = self.users.get(order.owner)
         if links:
             data = wire.order_event(order, kind, status, now_ms)
@@ -301,6 +270,8 @@ class Hub(Listener):
     def on_trade(self, trade: Trade, now_ms: int) -> None:
         if self.ledger is not None:
             self.ledger.trade(trade)
+        if self.notices is not None:
+            self.notices.traded(trade, now_ms)
         for owner in trade.owners():
             links = self.users.get(owner)
             if links:
@@ -311,13 +282,15 @@ class Hub(Listener):
 
 
 class RtdsLink(Link):
-    """A client of RTDS: topics, with at most one symbol filter each. The server does not answer PING."""
+    """A client of RTDS: per topic one type and one filter. The server does not answer PING."""
+    channel = "rtds"
     pong = None
 
     def __init__(self, rtds: "Rtds"):
-        super().__init__()
+        super().__init__(rtds.faults)
         self.rtds = rtds
-        self.topics: dict[str, str] = {}              # topic -> symbol, "" for all
+        self.topics: dict[str, tuple[str, dict | None]] = {}     # topic -> (type, filter); a filter of None matches nothing
+        self._id = b'{"connection_id":"%s",' % base64.b64encode(b"%011d" % self.number)
 
     def message(self, message: dict) -> None:
         wanted = message.get("subscriptions")
@@ -328,19 +301,36 @@ class RtdsLink(Link):
             if message.get("action") == "unsubscribe":
                 self.topics.pop(topic, None)
             elif message.get("action") == "subscribe":
-                self._subscribe(topic, sub.get("filters", ""))
+                self._subscribe(topic, str(sub.get("type", "*")), sub.get("filters", ""))
 
-    def _subscribe(self, topic: str, filters) -> None:
-        symbol = ""
-        if filters:
+    def _subscribe(self, topic: str, kind: str, filters) -> None:
+        """A second subscription of a topic replaces the first. An array as filter is accepted, and then nothing comes."""
+        wanted: dict | None = {}
+        if isinstance(filters, list):
+            wanted = None
+        elif filters:
             try:
-                symbol = str(_decode(filters)["symbol"]).lower()
-            except (msgspec.MsgspecError, KeyError, TypeError):
-                self.send(b'{"message":"invalid Subscription.Filters: value does not match regex"}')
+                decoded = msgspec.json.decode(filters)
+            except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+                decoded = 0
+            if isinstance(decoded, dict) and decoded:
+                wanted = {k: str(v).lower() for k, v in decoded.items()}
+            elif isinstance(decoded, list):
+                wanted = None
+            else:
+                self.put(b'{"message":"invalid Subscription.Filters: value does not match regex"}')
                 return
-        self.topics[topic] = symbol
-        if symbol and (snapshot := self.rtds.snapshot(topic, symbol)):
+        self.topics[topic] = kind, wanted
+        if wanted and (snapshot := self.rtds.snapshot(topic, wanted.get("symbol", ""))):
             self.send(snapshot)
+
+    def take(self, topic: str, kind: str, payload: dict, data: bytes) -> None:
+        """Send a frame if it was asked for."""
+        asked = self.topics.get(topic)
+        if asked is None or asked[0] not in ("*", kind) or asked[1] is None:
+            return
+        if all(str(payload.get(k, "")).lower() == v for k, v in asked[1].items()):
+            self.send(self._id + data[1:])
 
     def gone(self) -> None:
         self.rtds.links.discard(self)
@@ -351,10 +341,11 @@ class RtdsLink(Link):
 
 
 class Rtds:
-    """Reference prices: passes the tape's frames on by topic; spot topics have two minutes of history for filtered subscriptions."""
+    """Reference prices and the public activity: passes frames on by topic; spot topics have two minutes of history for filtered subscriptions."""
 
     def __init__(self):
         self.links: set[RtdsLink] = set()
+        self.faults: Faults = NO_FAULTS
         self._history: dict[tuple[str, str], deque] = {}
 
     def accept(self, request: WSUpgradeRequest) -> RtdsLink:
@@ -362,32 +353,31 @@ class Rtds:
         return RtdsLink(self)
 
     def push(self, frames: list[bytes]) -> None:
-        """Frames of the tape that are due."""
+        """Frames that are due: objects with topic, type, timestamp and payload, without a connection id."""
         for data in frames:
             frame = _decode(data)
-            topic, payload = frame["topic"], frame["payload"]
-            symbol = payload["symbol"]
-            if "twap" not in topic:
-                points = self._history.setdefault((topic, symbol), deque(maxlen=SNAPSHOT_POINTS))
+            topic, kind, payload = frame["topic"], frame["type"], frame["payload"]
+            if topic in SPOT_TOPICS:
+                points = self._history.setdefault((topic, payload["symbol"]), deque(maxlen=SNAPSHOT_POINTS))
                 points.append({"timestamp": payload["timestamp"], "value": payload["value"]})
             for link in list(self.links):
-                if link.topics.get(topic) in ("", symbol):
-                    link.send(data)
+                link.take(topic, kind, payload, data)
 
     def snapshot(self, topic: str, symbol: str) -> bytes:
-        """First frame of a filtered spot subscription, b"" when there is none."""
+        """First frame of a filtered spot subscription, b"" when there is none; its topic is crypto_prices whatever was asked for."""
         points = self._history.get((topic, symbol))
         if not points:
             return b""
-        return wire.encode({"topic": "crypto_prices", "type": "subscribe", "timestamp": points[-1]["timestamp"],
-                            "payload": {"symbol": symbol, "data": list(points)}})
+        return wire.encode({"payload": {"data": list(points), "symbol": symbol}, "timestamp": points[-1]["timestamp"],
+                            "topic": "crypto_prices", "type": "subscribe"})
 
 
 class BinanceLink(Link):
     """A client of the Binance streams, raw or wrapped."""
+    channel = "binance"
 
     def __init__(self, binance: "Binance", streams: list[str], wrapped: bool):
-        super().__init__()
+        super().__init__(binance.faults)
         self.binance, self.streams, self.wrapped = binance, set(streams), wrapped
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -415,6 +405,7 @@ class Binance:
 
     def __init__(self):
         self.links: set[BinanceLink] = set()
+        self.faults: Faults = NO_FAULTS
 
     def accept(self, request: WSUpgradeRequest) -> BinanceLink | None:
         """/ws, /ws/<stream>/<stream> (raw) or /stream?streams=<stream>/<stream> (wrapped)."""
@@ -433,10 +424,3 @@ class Binance:
             for link in list(self.links):
                 if stream in link.streams:
                     link.send(b'{"stream":"%s","data":%s}' % (stream.encode(), data) if link.wrapped else data)
-
-
-async def serve(factory, port: int, ping_s: float | None = None) -> asyncio.Server:
-    """One WebSocket server on 127.0.0.1; ``ping_s``: protocol pings of the server. Errors: OSError."""
-    pings = {"enable_auto_ping": True, "auto_ping_idle_timeout": ping_s, "auto_ping_reply_timeout": ping_s,
-             "auto_ping_strategy": WSAutoPingStrategy.PING_PERIODICALLY} if ping_s else {}
-    return await ws_create_server(factory, "127.0.0.1", port, max_frame_size=MAX_CLIENT_FRAME, **pings)

@@ -1,6 +1,7 @@
-"""The exchange's HTTP side: CLOB REST, Gamma, and the operator's own routes.
+"""The exchange's HTTP side: CLOB REST with trading, Gamma, and the operator's own routes.
 
-Owns: routing, authentication of private routes, rate limits per signer, paging, status codes and error texts. All state is the
+Owns: orders, cancels, heartbeats, own orders and trades; rate limits per signer; the edge in front of them. Market data, accounts and
+rewards have rooms of their own (`market_rest`, `account_rest`, `reward_rest`), routing and faults stand in `http`. All state is the
 engine's. What can go wrong: bad requests, answered with the venue's texts; a handler never takes the server down.
 
 Operator routes (not the venue's): /sim/clock, /sim/books (the truth of all accounts, for tests), /sim/health, /sim/stamps.
@@ -8,152 +9,32 @@ Operator routes (not the venue's): /sim/clock, /sim/books (the truth of all acco
 Source: venue protocol, REST, errors, rate limits, Gamma discovery.
 """
 
-import base64
 import heapq
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-
-import msgspec
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from mmbot.clock import WallClock, mono_ns
 from mmbot.sim import orders as bodies
 from mmbot.sim import wire
-from mmbot.sim.auth import AuthError, Credentials, Keys
+from mmbot.sim.account_rest import Accounts
+from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.channels import Stamps
-from mmbot.sim.engine import PX_TEXT, SIDES, Exchange, Market, Result, u6_text
-from mmbot.sim.ledger import Ledger
+from mmbot.sim.engine import SIDES, Exchange, Market, Order, Result, u6_text
+from mmbot.sim.http import ApiError, Raw, Request, Service
+from mmbot.sim.limits import CANCELS, ORDERS, Limits, Refused
+from mmbot.sim.market_rest import MarketData
 from mmbot.sim.orders import OrderError
-from shm_layout.records import DOWN, UP
+from mmbot.sim.paging import page
+from mmbot.sim.reward_rest import Rewards
 
-PAGE = 500
-FIRST_CURSOR, END_CURSOR = "MA==", "LTE="
 MAX_CANCELS = 1000
-E_NO_BOOK = "No orderbook exists for the requested token id"
+E_NOT_READY = "the market is not yet ready to process new orders"
+E_TRADES_RANGE = "invalid trade params payload"
 _ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
-_decode = msgspec.json.Decoder().decode
-
-
-class ApiError(Exception):
-    """A refusal: HTTP status, JSON body, extra headers."""
-
-    def __init__(self, status: int, error: str | dict, headers: dict | None = None):
-        super().__init__(error)
-        self.status, self.headers = status, headers
-        self.payload = {"error": error} if isinstance(error, str) else error
-
-
-class Bucket:
-    """Token bucket of the Standard tier, in real time."""
-
-    def __init__(self, per_s: float, burst: int, may_owe: bool):
-        self.per_s, self.burst, self.may_owe = per_s, burst, may_owe
-        self.tokens, self._at_ns = float(burst), 0
-
-    def take(self, cost: int, now_ns: int) -> bool:
-        """All or nothing; a bucket that may owe only asks for one token to be there."""
-        if self._at_ns:
-            self.tokens = min(self.burst, self.tokens + (now_ns - self._at_ns) * 1e-9 * self.per_s)
-        self._at_ns = now_ns
-        if self.tokens < (1 if self.may_owe else cost):
-            return False
-        self.tokens -= cost
-        return True
-
-    def wait_s(self, cost: int) -> float:
-        """Seconds until ``cost`` would be granted."""
-        need = 1 if self.may_owe else min(cost, self.burst)
-        return max(0.0, (need - self.tokens) / self.per_s)
-
-
-class StampedHandler(RequestHandler):
-    """An HTTP connection that knows when its newest byte arrived (the handler itself starts later)."""
-    __slots__ = ("last_byte_ns",)
-
-    def data_received(self, data: bytes) -> None:
-        self.last_byte_ns = mono_ns()
-        super().data_received(data)
-
-
-class StampedServer(web.Server):
-    """aiohttp's low-level server with `StampedHandler` connections."""
-
-    def __call__(self) -> RequestHandler:
-        return StampedHandler(self, loop=self._loop, **self._kwargs)
-
-
-class Request(msgspec.Struct):
-    """What a route sees of a request."""
-    method: str
-    path: str
-    tail: str                     # of a path that ends in an id
-    query: object
-    headers: object
-    body: bytes
-    t_ns: int
-
-    def arg(self, name: str) -> str:
-        """One query argument, "" when missing."""
-        return self.query.get(name, "")
-
-    def number(self, name: str, default: int) -> int:
-        """One query argument as a number. Errors: ApiError."""
-        text = self.arg(name)
-        if text and not text.isdecimal():
-            raise ApiError(400, f"invalid {name}")
-        return int(text) if text else default
-
-    def json(self, kind: type):
-        """The body as JSON of a type. Errors: ApiError."""
-        try:
-            return msgspec.json.decode(self.body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise ApiError(400, "Invalid payload") from None
-
-
-class Raw:
-    """An answer that is JSON text already, with extra headers."""
-
-    def __init__(self, text: bytes, headers: dict | None = None):
-        self.text, self.headers = text, headers
-
-
-class Service:
-    """Routes of one port. ``routes``: (method, path) -> handler; a path ending in "/" takes an id behind it."""
-
-    def __init__(self):
-        self.routes: dict[tuple[str, str], Callable] = {}
-        self.failures = 0
-        self.last_failure = ""
-
-    async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Find the route, run it, turn what comes back into a response."""
-        body = await request.read()
-        path = request.path
-        head, _, tail = path.rpartition("/")
-        route = self.routes.get((request.method, path)) or (self.routes.get((request.method, head + "/")) if head and tail else None)
-        seen = Request(request.method, path, tail, request.query, request.headers, body, getattr(request.protocol, "last_byte_ns", 0))
-        status, headers = 200, None
-        try:
-            if route is None:
-                raise ApiError(404, "not found")
-            answer = route(seen)
-        except ApiError as e:
-            status, answer, headers = e.status, e.payload, e.headers
-        except AuthError as e:
-            status, answer = 401, {"error": str(e)}
-        except OrderError as e:
-            status, answer = 400, {"error": str(e)}
-        except Exception as e:                        # a defect here must look like the venue's, not end the exchange
-            self.failures += 1
-            self.last_failure = f"{request.method} {path}: {type(e).__name__}: {e}"
-            status, answer = 500, {"error": "Internal server error"}
-        if isinstance(answer, Raw):
-            answer, headers = answer.text, answer.headers
-        data = answer if isinstance(answer, bytes) else wire.encode(answer)
-        return web.Response(body=data, status=status, content_type="application/json", headers=headers)
+#: what the edge answers to a client that names itself as a bare library
+EDGE_REFUSES = ("Python-urllib",)
+EDGE_PAGE = b"<!DOCTYPE html>\n<html><head><title>Access denied</title></head><body>error code: 1010</body></html>\n"
 
 
 class ClobRest(Service):
@@ -164,189 +45,98 @@ class ClobRest(Service):
         self.exchange, self.keys, self.stamps, self.label = exchange, keys, stamps, label
         self.clock: WallClock = exchange.clock
         self.domains = bodies.Domains(chain_id)
-        self.wallets: dict[str, str] = {}             # funder address -> EOA
-        self.funders: dict[tuple[str, int], str] = {}  # (EOA, signature type) -> funder address
-        self.ledger: Ledger | None = None             # set by the server once the past is recovered
-        self._buckets: dict[str, tuple[Bucket, Bucket]] = {}
-        self._public()
-        self._private()
+        self.limits = Limits(exchange.settings.tier)
+        self.market_data, self.accounts, self.rewards = MarketData(exchange), Accounts(exchange, keys), Rewards(exchange)
+        self.wallets, self.funders = self.accounts.wallets, self.accounts.funders
+        self.routes |= self.market_data.routes() | self.accounts.open_routes() | self.rewards.open_routes() | {
+            ("GET", "/api/geoblock"): lambda r: {"blocked": False, "ip": "127.0.0.1", "country": "CH", "region": "ZH"},
+            ("GET", "/sim/clock"): lambda r: self.clock.as_dict(),
+            ("GET", "/sim/stamps"): lambda r: self.stamps.since(r.number("since", 0)),
+            ("GET", "/sim/books"): lambda r: self.books(),
+            ("GET", "/sim/health"): self._health,
+        }
+        for route, handler in (self.accounts.routes() | self.rewards.routes() | self._trading()).items():
+            self.routes[route] = self._with_l2(handler)
+
+    @property
+    def ledger(self):
+        """Where keys and wallets are remembered, None before the past is recovered."""
+        return self.accounts.ledger
+
+    @ledger.setter
+    def ledger(self, ledger) -> None:
+        self.accounts.ledger = ledger
 
     def now_ms(self) -> int:
         """Tape time in ms."""
         return self.clock.now_ns() // 1_000_000
 
-    # ---- public ----
+    def answer(self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes,
+               t_ns: int) -> tuple[int, dict[str, str], bytes]:
+        """As every service, behind an edge that does not let bare libraries through."""
+        if headers.get("User-Agent", "").startswith(EDGE_REFUSES) and not path.startswith("/sim/"):
+            return 403, {"Content-Type": "text/html; charset=UTF-8"}, EDGE_PAGE
+        return super().answer(method, path, query, headers, body, t_ns)
 
-    def _public(self) -> None:
-        get = {
-            "/ok": lambda r: "OK",
-            "/time": lambda r: self.now_ms() // 1000,
-            "/version": lambda r: {"version": 2},
-            "/book": lambda r: wire.book_rest(*self._token(r.arg("token_id"))).encode(),
-            "/price": self._price, "/midpoint": lambda r: {"mid": self._mid(r.arg("token_id"))},
-            "/spread": lambda r: {"spread": self._spread(r.arg("token_id"))},
-            "/last-trade-price": lambda r: self._last(r.arg("token_id")),
-            "/tick-size": lambda r: {"minimum_tick_size": self._token(r.arg("token_id"))[0].tick_e4 / 10_000},
-            "/neg-risk": lambda r: {"neg_risk": self._token(r.arg("token_id"))[0].spec.neg_risk},
-            "/fee-rate": lambda r: {"base_fee": self._token(r.arg("token_id")) and 1000},
-            "/markets/": lambda r: wire.rest_market(self._market(r.tail)),
-            "/clob-markets/": lambda r: wire.compact_market(self._market(r.tail)),
-            "/markets-by-token/": self._by_token,
-            "/api/geoblock": lambda r: {"blocked": False, "ip": "127.0.0.1", "country": "CH", "region": "ZH"},
-            "/sim/clock": lambda r: self.clock.as_dict(),
-            "/sim/stamps": lambda r: self.stamps.since(r.number("since", 0)),
-            "/sim/books": lambda r: self.books(),
-            "/sim/health": self._health,
-        }
-        post = {
-            "/books": lambda r: ("[" + ",".join(wire.book_rest(*self._token(t)) for t in self._tokens(r)) + "]").encode(),
-            "/prices": self._prices,
-            "/midpoints": lambda r: {t: self._mid(t) for t in self._tokens(r)},
-            "/spreads": lambda r: {t: self._spread(t) for t in self._tokens(r)},
-            "/last-trades-prices": lambda r: [{"token_id": t, **self._last(t)} for t in self._tokens(r)],
-        }
-        self.routes |= {("GET", p): f for p, f in get.items()} | {("POST", p): f for p, f in post.items()}
-        for path in post:
-            self.routes["GET", path] = self._use_post
-
-    def _use_post(self, r: Request):
-        raise ApiError(400, "Invalid payload")
-
-    def _token(self, token: str) -> tuple[Market, int]:
-        if not token.isdigit():
-            raise ApiError(400, "Invalid token id")
-        market = self.exchange.tokens.get(token)
-        if market is None:
-            raise ApiError(404, E_NO_BOOK)
-        return market, UP if token == market.tokens[UP] else DOWN
-
-    def _tokens(self, r: Request) -> list[str]:
-        return [str(item.get("token_id", "")) for item in r.json(list[dict])[:PAGE]]
-
-    def _market(self, condition_id: str) -> Market:
-        market = self.exchange.market(condition_id)
-        if market is None:
-            raise ApiError(404, "market not found")
-        return market
-
-    def _side_price(self, token: str, side: str) -> str:
-        """BUY is the best bid, SELL the best ask."""
-        market, outcome = self._token(token)
-        if side not in SIDES:
-            raise ApiError(400, "Invalid side")
-        return PX_TEXT[market.best(outcome)[SIDES.index(side)]]
-
-    def _price(self, r: Request):
-        return {"price": self._side_price(r.arg("token_id"), r.arg("side").upper())}
-
-    def _prices(self, r: Request):
-        out: dict[str, dict] = {}
-        for item in r.json(list[dict]):
-            token, side = str(item.get("token_id", "")), str(item.get("side") or "SELL").upper()
-            out.setdefault(token, {})[side] = self._side_price(token, side)
-        return out
-
-    def _both(self, token: str) -> tuple[int, int]:
-        market, outcome = self._token(token)
-        bid, ask = market.best(outcome)
-        if not bid or not ask:
-            raise ApiError(404, E_NO_BOOK)
-        return bid, ask
-
-    def _mid(self, token: str) -> str:
-        return u6_text(sum(self._both(token)) * 50)
-
-    def _spread(self, token: str) -> str:
-        bid, ask = self._both(token)
-        return PX_TEXT[ask - bid]
-
-    def _last(self, token: str) -> dict:
-        market, _ = self._token(token)
-        return {"price": PX_TEXT[market.last_px_e4], "side": SIDES[market.last_side] if market.last_side >= 0 else ""}
-
-    def _by_token(self, r: Request):
-        market, _ = self._token(r.tail)
-        return {"condition_id": market.condition_id, "primary_token_id": market.tokens[UP], "secondary_token_id": market.tokens[DOWN]}
-
-    # ---- private ----
-
-    def _private(self) -> None:
-        l2 = {
-            ("GET", "/auth/api-keys"): lambda r, who: {"apiKeys": self.keys.of(who.address)},
-            ("DELETE", "/auth/api-key"): self._drop_key,
-            ("GET", "/auth/ban-status/closed-only"): lambda r, who: {"closed_only": False},
+    def _trading(self) -> dict:
+        return {
             ("POST", "/order"): self._post_one, ("POST", "/orders"): self._post_many,
             ("DELETE", "/order"): self._cancel_one, ("DELETE", "/orders"): self._cancel_many,
             ("DELETE", "/cancel-all"): self._cancel_all, ("DELETE", "/cancel-market-orders"): self._cancel_market,
-            ("POST", "/v1/heartbeats"): self._heartbeat,
+            ("POST", "/v1/heartbeats"): self._heartbeat, ("POST", "/heartbeats"): self._bare_heartbeat,
             ("GET", "/data/order/"): self._order, ("GET", "/data/orders"): self._orders, ("GET", "/data/trades"): self._trades,
-            ("GET", "/balance-allowance"): self._balance, ("GET", "/balance-allowance/update"): self._balance,
-            ("GET", "/order-scoring"): lambda r, who: {"scoring": self._own(r.arg("order_id"), who) is not None},
-            ("GET", "/notifications"): lambda r, who: [],
+            ("GET", "/data/pre-migration-orders"): lambda r, who: page([], r.arg("next_cursor"), dict),
+            ("GET", "/builder/trades"): lambda r, who: page([], r.arg("next_cursor"), dict),
         }
-        for route, handler in l2.items():
-            self.routes[route] = self._with_l2(handler)
-        self.routes["POST", "/auth/api-key"] = self.routes["GET", "/auth/derive-api-key"] = self._make_key
 
     def _with_l2(self, handler: Callable) -> Callable:
         return lambda r: handler(r, self.keys.l2(r.headers, r.method, r.path, r.body))
 
-    def _make_key(self, r: Request):
-        """Creating and deriving are the same: the key of (address, nonce) is always the same one."""
-        address, nonce = self.keys.l1(r.headers)
-        c = self.keys.create(address, nonce)
-        if self.ledger is not None:
-            self.ledger.key(address, nonce)
-        self.exchange.account(address)
-        return {"apiKey": c.api_key, "secret": c.secret, "passphrase": c.passphrase}
+    # ---- orders ----
 
-    def _drop_key(self, r: Request, who: Credentials):
-        self.keys.remove(who.api_key)
-        return "OK"
-
-    def _limit(self, who: Credentials, kind: int, cost: int) -> dict:
-        """Take ``cost`` tokens of a signer's orders (0) or cancels (1). Returns the headers of the answer. Errors: ApiError 429."""
-        buckets = self._buckets.get(who.address)
-        if buckets is None:
-            buckets = self._buckets[who.address] = (Bucket(40, 60, False), Bucket(80, 120, True))
-        bucket = buckets[kind]
-        granted = bucket.take(cost, mono_ns())
-        wait_s = bucket.wait_s(cost)
-        headers = {"Poly-RateLimit-Remaining": str(int(bucket.tokens)), "Poly-RateLimit-Tier": "Standard",
-                   "Poly-RateLimit-Reset": str(int(self.now_ms() / 1000 + wait_s))}
-        if not granted:
-            raise ApiError(429, "Too Many Requests", headers | {"Retry-After": str(max(1, -int(-wait_s // 1)))})
-        return headers
+    def _limit(self, who: Credentials, kind: int, cost: int) -> dict[str, str]:
+        """Take ``cost`` tokens of a signer's ORDERS or CANCELS. Returns the headers of the answer. Errors: ApiError 429."""
+        try:
+            return self.limits.take(who.address, kind, cost, mono_ns(), self.now_ms() / 1000)
+        except Refused as e:
+            raise ApiError(429, str(e), e.headers) from None
 
     def _post_one(self, r: Request, who: Credentials):
         body = bodies.decode_one(r.body)
         self.stamps.post(r.t_ns, 1)
-        headers = self._limit(who, 0, 1)
+        headers = self._limit(who, ORDERS, 1)
         result = self._submit(body, who)
         if result.error:
             raise ApiError(400, result.error, headers)
         return Raw(wire.encode(order_answer(result)), headers)
 
     def _post_many(self, r: Request, who: Credentials):
+        """Legs are judged one by one; `faults.batch` may refuse some of them."""
         batch = bodies.decode_many(r.body)
         self.stamps.post(r.t_ns, len(batch))
-        headers = self._limit(who, 0, len(batch))
-        return Raw(wire.encode([order_answer(self._submit(body, who)) for body in batch]), headers)
+        headers = self._limit(who, ORDERS, len(batch))
+        texts = (self.faults.batch or []) + [""] * len(batch)
+        results = [Result(error=text) if text else self._submit(body, who) for body, text in zip(batch, texts)]
+        return Raw(wire.encode([order_answer(result) for result in results]), headers)
 
     def _submit(self, body: bodies.Body, who: Credentials) -> Result:
         market = self.exchange.market_by_token(body.order.token_id)
         if market is None:
             return Result(error=f"the orderbook {body.order.token_id} does not exist")
+        if self.market_data.bookless(market):
+            return Result(error=E_NOT_READY)
+        if who.address.lower() in self.accounts.banned:
+            return Result(error=f"'{who.address}' address banned")
+        if body.order.side == "BUY" and self.accounts.is_closed_only(who.address):
+            return Result(error=f"'{who.address}' address in closed only mode")
         try:
             new = bodies.check(body, who, market.spec, self.domains, self.wallets)
         except OrderError as e:
             return Result(error=str(e))
-        kind = (who.address, body.order.signature_type)
-        if self.funders.get(kind) != new.address:
-            self.funders[kind] = new.address
-            if self.ledger is not None:
-                self.ledger.wallet(new.address, *kind)
+        self.accounts.used(new.address, who.address, body.order.signature_type)
         return self.exchange.submit(new, self.now_ms())
+
+    # ---- cancels ----
 
     def _cancel(self, who: Credentials, ids: list[str], headers: dict):
         done, refused = [], {}
@@ -362,7 +152,7 @@ class ClobRest(Service):
         order_id = r.json(dict).get("orderID")
         if not isinstance(order_id, str) or not _ORDER_ID.fullmatch(order_id):
             raise ApiError(400, "Invalid orderID")
-        return self._cancel(who, [order_id], self._limit(who, 1, 1))
+        return self._cancel(who, [order_id], self._limit(who, CANCELS, 1))
 
     def _cancel_many(self, r: Request, who: Credentials):
         ids = r.json(list[str])
@@ -370,7 +160,7 @@ class ClobRest(Service):
             raise ApiError(400, f"Too many orders in payload, max allowed: {MAX_CANCELS}")
         if not all(_ORDER_ID.fullmatch(i) for i in ids):
             raise ApiError(400, "Invalid orderID")
-        return self._cancel(who, ids, self._limit(who, 1, max(1, len(ids))))
+        return self._cancel(who, ids, self._limit(who, CANCELS, max(1, len(ids))))
 
     def _cancel_all(self, r: Request, who: Credentials):
         return self._sweep(who, "", "")
@@ -381,10 +171,12 @@ class ClobRest(Service):
 
     def _sweep(self, who: Credentials, condition_id: str, token: str):
         """Costs one token and one for each order cancelled."""
-        headers = self._limit(who, 1, 1)
+        headers = self._limit(who, CANCELS, 1)
         done, refused = self.exchange.cancel_all(who.api_key, self.now_ms(), condition_id, token)
-        self._buckets[who.address][1].tokens -= len(done)
-        return Raw(wire.encode({"canceled": done, "not_canceled": refused}), headers)
+        left = self.limits.charge(who.address, CANCELS, len(done))
+        return Raw(wire.encode({"canceled": done, "not_canceled": refused}), headers | {"Poly-RateLimit-Remaining": str(left)})
+
+    # ---- heartbeats ----
 
     def _heartbeat(self, r: Request, who: Credentials):
         beat = r.json(dict).get("heartbeat_id") or ""
@@ -392,6 +184,16 @@ class ClobRest(Service):
         if not accepted:
             raise ApiError(400, {"error_msg": "Invalid Heartbeat ID", "heartbeat_id": beat_id})
         return {"heartbeat_id": beat_id}
+
+    def _bare_heartbeat(self, r: Request, who: Credentials):
+        """The older route: no id goes in or out. It starts a chain of its own, so the next id of the other route is "" again."""
+        now_ms = self.now_ms()
+        self.exchange.heartbeats.pop(who.api_key, None)
+        self.exchange.heartbeat(who.api_key, "", now_ms)
+        self.exchange.heartbeats[who.api_key][0] = ""
+        return {"status": "ok"}
+
+    # ---- own orders and trades ----
 
     def _own(self, order_id: str, who: Credentials):
         order = self.exchange.orders.get(order_id)
@@ -423,18 +225,6 @@ class ClobRest(Service):
                 rows.append(trade)
         return page(rows, r.arg("next_cursor"), lambda trade: wire.rest_trade(trade, who.api_key))
 
-    def _balance(self, r: Request, who: Credentials):
-        """Dollars, or settled shares, of the account that this key trades for."""
-        kind = r.number("signature_type", 0)
-        funder = who.address if kind == 0 else self.funders.get((who.address, kind))
-        if r.arg("asset_type") == "COLLATERAL":
-            balance = self.exchange.account(funder).cash_u6 if funder else self.exchange.settings.cash_u6
-        else:
-            token = r.arg("token_id")
-            account = self.exchange.account(funder) if funder else None
-            balance = account.shares.get(token, 0) - account.unsettled.get(token, 0) if account else 0
-        return {"balance": str(balance), "allowances": {address: wire.UNLIMITED for address in wire.EXCHANGES}}
-
     # ---- operator ----
 
     def books(self) -> dict:
@@ -456,20 +246,6 @@ def order_answer(result: Result) -> dict:
            "makingAmount": u6_text(result.making_u6) if result.making_u6 else "",
            "takingAmount": u6_text(result.taking_u6) if result.taking_u6 else ""}
     return out | {"tradeIDs": result.trade_ids} if result.trade_ids else out
-
-
-def page(rows: list, cursor: str, shape: Callable) -> dict:
-    """One page of rows. Errors: ApiError for a cursor that is the end or no cursor."""
-    try:
-        start = int(base64.b64decode(cursor or FIRST_CURSOR))
-    except ValueError:
-        raise ApiError(400, "invalid next_cursor") from None
-    if start < 0:
-        raise ApiError(400, "next item should be greater than or equal to 0")
-    chosen = rows[start:start + PAGE]
-    more = start + PAGE < len(rows)
-    return {"data": [shape(row) for row in chosen], "next_cursor": base64.b64encode(str(start + PAGE).encode()).decode() if more else END_CURSOR,
-            "limit": PAGE, "count": len(chosen)}
 
 
 def _account(account) -> dict:

@@ -85,11 +85,12 @@ class SimServer:
         self.settings, self.tape = settings, tape or load(settings.sim.tape, settings.sim)
         self.clock, continued = open_clock(directory, settings, self.tape)
         self.keys = Keys(settings.venue.chain_id, self.clock, WallClock())
-        self.hub = channels.Hub(self.keys)
+        self.hub = channels.Hub(self.keys, settings.sim.shuffle_ms, settings.sim.seed)
         self.hub.probes = lambda: self.tape.probes
         self.exchange = self.hub.exchange = Exchange(self.clock, settings.sim.seed, settings.sim, self.hub)
         self.exchange.account(accounts.PAPER_ADDRESS)
         self.clob = ClobRest(self.exchange, self.keys, self.hub.stamps, settings.venue.chain_id, self.tape.label)
+        self.hub.notices = self.clob.accounts
         self.gamma = GammaRest(self.exchange, event_json, self.tape.resolution)
         self.rtds, self.binance = channels.Rtds(), channels.Binance()
         self.failed: asyncio.Future | None = None
@@ -155,6 +156,7 @@ class SimServer:
         self.binance.push(self.tape.binance(now_ms))
         if self._turns % HOUSEKEEPING_TURNS == 0:
             self._finish_markets(now_ms)
+            self.clob.market_data.sample(now_ms)
         if self._turns % COLLECT_TURNS == COLLECT_TURNS - 1 and not gc.isenabled():
             gc.collect()            # request objects form cycles that live longer than a young collection sees
         self._turns += 1

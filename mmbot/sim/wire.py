@@ -8,6 +8,7 @@ Source: venue protocol, REST market data, market channel, user channel.
 """
 
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import msgspec
@@ -38,6 +39,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _spaced(frame: dict) -> str:
+    """JSON as the market channel writes it: a space after each comma, none after a colon."""
+    return json.dumps(frame, separators=(", ", ":"))
+
+
 class BookText:
     """One token's book as JSON parts, and its hash at a timestamp."""
     __slots__ = ("market", "token", "bids", "asks", "timestamp_ms", "hash")
@@ -59,9 +65,12 @@ class BookText:
     def frame(self, initial: bool) -> str:
         """The book event of the market channel; the initial one also carries tick size and last trade price."""
         m = self.market
-        extra = (f',"tick_size":"{PX_TEXT[m.tick_e4]}","last_trade_price":"{last_price_text(m.last_px_e4)}"' if initial else "")
-        return (f'{{"event_type":"book","market":"{m.condition_id}","asset_id":"{self.token}","timestamp":"{self.timestamp_ms}",'
-                f'"hash":"{self.hash}","bids":[{self.bids}],"asks":[{self.asks}]{extra}}}')
+        if initial:
+            return (f'{{"market":"{m.condition_id}","asset_id":"{self.token}","timestamp":"{self.timestamp_ms}","hash":"{self.hash}",'
+                    f'"bids":[{self.bids}],"asks":[{self.asks}],"tick_size":"{PX_TEXT[m.tick_e4]}","event_type":"book",'
+                    f'"last_trade_price":"{last_price_text(m.last_px_e4)}"}}')
+        return (f'{{"market":"{m.condition_id}","asset_id":"{self.token}","bids":[{self.bids}],"asks":[{self.asks}],'
+                f'"hash":"{self.hash}","timestamp":"{self.timestamp_ms}","event_type":"book"}}')
 
 
 def book_rest(market: Market, outcome: int) -> str:
@@ -77,56 +86,57 @@ def price_change(market: Market, side: int, px_e4: int, now_ms: int) -> str:
     up_bid, up_ask = best_texts(bid, ask)
     down_bid, down_ask = best_texts(ONE_E4 - ask if ask else 0, ONE_E4 - bid if bid else 0)
     up, down = market.tokens
-    return (f'{{"event_type":"price_change","market":"{market.condition_id}","timestamp":"{now_ms}","price_changes":['
-            f'{{"asset_id":"{up}","price":"{PX_TEXT[px_e4]}","size":"{size}","side":"{SIDES[side]}",'
-            f'"hash":"{BookText(market, UP, now_ms).hash}","best_bid":"{up_bid}","best_ask":"{up_ask}"}},'
-            f'{{"asset_id":"{down}","price":"{PX_TEXT[ONE_E4 - px_e4]}","size":"{size}","side":"{SIDES[1 - side]}",'
-            f'"hash":"{BookText(market, DOWN, now_ms).hash}","best_bid":"{down_bid}","best_ask":"{down_ask}"}}]}}')
+    return (f'{{"market":"{market.condition_id}", "price_changes":['
+            f'{{"asset_id":"{up}", "price":"{PX_TEXT[px_e4]}", "size":"{size}", "side":"{SIDES[side]}", '
+            f'"hash":"{BookText(market, UP, now_ms).hash}", "best_bid":"{up_bid}", "best_ask":"{up_ask}"}}, '
+            f'{{"asset_id":"{down}", "price":"{PX_TEXT[ONE_E4 - px_e4]}", "size":"{size}", "side":"{SIDES[1 - side]}", '
+            f'"hash":"{BookText(market, DOWN, now_ms).hash}", "best_bid":"{down_bid}", "best_ask":"{down_ask}"}}], '
+            f'"timestamp":"{now_ms}", "event_type":"price_change"}}')
 
 
 def best_bid_ask(market: Market, outcome: int, now_ms: int) -> str:
     """Top of one token's book."""
     bid, ask = market.best(outcome)
     bid_text, ask_text = best_texts(bid, ask)
-    return (f'{{"event_type":"best_bid_ask","market":"{market.condition_id}","asset_id":"{market.tokens[outcome]}","best_bid":"{bid_text}",'
-            f'"best_ask":"{ask_text}","spread":"{PX_TEXT[(ask or ONE_E4) - bid]}","timestamp":"{now_ms}"}}')
+    return (f'{{"market":"{market.condition_id}", "asset_id":"{market.tokens[outcome]}", "best_bid":"{bid_text}", '
+            f'"best_ask":"{ask_text}", "spread":"{PX_TEXT[(ask or ONE_E4) - bid]}", "timestamp":"{now_ms}", "event_type":"best_bid_ask"}}')
 
 
 def last_trade_price(market: Market, outcome: int, side: int, px_e4: int, size_u6: int, tx: str, now_ms: int) -> str:
     """The public print of a trade."""
-    return (f'{{"event_type":"last_trade_price","market":"{market.condition_id}","asset_id":"{market.tokens[outcome]}",'
-            f'"price":"{PX_TEXT[px_e4]}","size":"{u6_text(size_u6)}","side":"{SIDES[side]}","fee_rate_bps":"0","timestamp":"{now_ms}",'
-            f'"transaction_hash":"{tx}"}}')
+    return (f'{{"market":"{market.condition_id}", "asset_id":"{market.tokens[outcome]}", "price":"{PX_TEXT[px_e4]}", '
+            f'"size":"{u6_text(size_u6)}", "fee_rate_bps":"0", "side":"{SIDES[side]}", "timestamp":"{now_ms}", '
+            f'"event_type":"last_trade_price", "transaction_hash":"{tx}"}}')
 
 
 def tick_size_change(market: Market, outcome: int, old_e4: int, new_e4: int, now_ms: int) -> str:
-    """A finer tick, told per token."""
-    return (f'{{"event_type":"tick_size_change","market":"{market.condition_id}","asset_id":"{market.tokens[outcome]}",'
-            f'"old_tick_size":"{PX_TEXT[old_e4]}","new_tick_size":"{PX_TEXT[new_e4]}","timestamp":"{now_ms}"}}')
+    """A finer price grid."""
+    return (f'{{"market":"{market.condition_id}", "asset_id":"{market.tokens[outcome]}", "old_tick_size":"{PX_TEXT[old_e4]}", '
+            f'"new_tick_size":"{PX_TEXT[new_e4]}", "timestamp":"{now_ms}", "event_type":"tick_size_change"}}')
 
 
 def new_market(market: Market, now_ms: int) -> str:
     """A listing."""
     s = market.spec
     title = "Bitcoin Up or Down"
-    return encode({
-        "event_type": "new_market", "id": s.gamma_id, "question": title, "market": s.condition_id, "slug": s.slug,
+    return _spaced({
+        "id": s.gamma_id, "question": title, "market": s.condition_id, "slug": s.slug, "description": "",
         "assets_ids": list(market.tokens), "outcomes": list(OUTCOMES),
         "event_message": {"id": s.gamma_id, "ticker": s.slug, "slug": s.slug, "title": title, "description": ""},
-        "timestamp": str(now_ms), "tags": ["crypto", "up-or-down"], "condition_id": s.condition_id, "active": True,
-        "clob_token_ids": list(market.tokens), "order_price_min_tick_size": PX_TEXT[market.tick_e4], "group_item_title": "",
-        "taker_base_fee": "1000", "fees_enabled": True,
+        "timestamp": str(now_ms), "event_type": "new_market", "tags": [], "condition_id": s.condition_id, "active": True,
+        "clob_token_ids": list(market.tokens), "sports_market_type": "", "line": "", "game_start_time": "",
+        "order_price_min_tick_size": PX_TEXT[market.tick_e4], "group_item_title": "", "taker_base_fee": "1000", "fees_enabled": True,
         "fee_schedule": {"exponent": str(s.fee_exponent), "rate": u6_text(s.fee_rate_e6), "taker_only": True, "rebate_rate": "0.2"},
-    }).decode()
+    })
 
 
 def market_resolved(market: Market, now_ms: int) -> str:
     """An outcome."""
-    return encode({
-        "event_type": "market_resolved", "id": market.spec.gamma_id, "market": market.condition_id, "assets_ids": list(market.tokens),
+    return _spaced({
+        "id": market.spec.gamma_id, "market": market.condition_id, "assets_ids": list(market.tokens),
         "winning_asset_id": market.tokens[market.outcome], "winning_outcome": OUTCOMES[market.outcome], "timestamp": str(now_ms),
-        "tags": ["crypto"],
-    }).decode()
+        "event_type": "market_resolved", "tags": [],
+    })
 
 
 # ---- user channel ----
@@ -212,6 +222,23 @@ def rest_market(market: Market) -> dict:
                    for i in (UP, DOWN)],
         "tags": ["Crypto", "Up or Down"],
     }
+
+
+def simple_market(market: Market) -> dict:
+    """The short object of /simplified-markets."""
+    long = rest_market(market)
+    return {k: long[k] for k in ("condition_id", "rewards", "tokens", "active", "closed", "archived", "accepting_orders")}
+
+
+def activity_trade(trade: Trade) -> dict:
+    """A trade as /markets/live-activity shows it."""
+    s = trade.market.spec
+    return {"event_type": "trade", "market": {"condition_id": s.condition_id, "asset_id": trade.market.tokens[trade.outcome],
+                                              "question": "Bitcoin Up or Down", "icon": "", "slug": s.slug},
+            "user": {"address": trade.taker_address, "username": "", "profile_picture": "", "optimized_profile_picture": "", "pseudonym": ""},
+            "side": SIDES[trade.side], "size": u6_text(trade.size_u6), "fee_rate_bps": "0", "price": PX_TEXT[trade.px_e4],
+            "outcome": OUTCOMES[trade.outcome], "outcome_index": trade.outcome, "transaction_hash": trade.tx,
+            "timestamp": str(trade.match_ms // 1000)}
 
 
 def compact_market(market: Market) -> dict:

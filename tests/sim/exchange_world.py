@@ -119,7 +119,7 @@ class World:
     def http(self, method, path, body=None, headers=None, port=0):
         """(status, decoded body, headers)."""
         data = body if isinstance(body, bytes | None) else json.dumps(body, separators=(",", ":")).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.base + port}{path}", data, headers or {}, method=method)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.base + port}{path}", data, {"User-Agent": "mmbot-tests"} | (headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, json.loads(answer.read()), dict(answer.headers)

@@ -62,7 +62,7 @@ def test_initial_dump_is_an_array_of_books(world):
         ws.send(json.dumps(SUBSCRIBE))
         books, = receive(ws)
         assert [b["asset_id"] for b in books] == [UP_TOKEN, DOWN_TOKEN]
-        assert list(books[0]) == ["event_type", "market", "asset_id", "timestamp", "hash", "bids", "asks", "tick_size", "last_trade_price"]
+        assert list(books[0]) == ["market", "asset_id", "timestamp", "hash", "bids", "asks", "tick_size", "event_type", "last_trade_price"]
         assert books[0]["bids"] == [{"price": "0.5", "size": "20.5"}] and books[1]["asks"] == [{"price": "0.5", "size": "20.5"}]
         for book in books:
             assert Mirror(book).hash(book["timestamp"]) == book["hash"]
@@ -79,7 +79,7 @@ def test_price_change_has_two_mirrored_entries_with_valid_hashes(world):
         for px, size in ((4900, 5_000_000), (5000, 45_500_000), (4900, 0), (5100, 7_250_000)):
             world.level(BUY, px, size)
             frame, = receive(ws)
-            assert list(frame) == ["event_type", "market", "timestamp", "price_changes"] and frame["event_type"] == "price_change"
+            assert list(frame) == ["market", "price_changes", "timestamp", "event_type"] and frame["event_type"] == "price_change"
             up, down = frame["price_changes"]
             assert list(up) == ["asset_id", "price", "size", "side", "hash", "best_bid", "best_ask"]
             assert (up["side"], down["side"], up["size"]) == ("BUY", "SELL", down["size"])
@@ -174,7 +174,7 @@ def test_garbage_from_a_client_is_answered_and_harmless(world):
 
 
 def test_a_client_that_stops_reading_is_cut_off(world, monkeypatch):
-    monkeypatch.setattr("mmbot.sim.channels.MAX_BUFFERED", 50_000)
+    monkeypatch.setattr("mmbot.sim.links.MAX_BUFFERED", 50_000)
     request = json.dumps({"type": "market", "assets_ids": [UP_TOKEN]}).encode()
     with socket.create_connection(("127.0.0.1", world.base + 2)) as deaf:
         deaf.send(b"GET /ws/market HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -260,7 +260,8 @@ def test_rtds_topics_filters_and_snapshot(world):
         ws.send("PING")
         assert silent(ws, 0.1), "no PONG here"
         world.tape.rtds_due = [spot, twap]
-        assert ws.recv(2) == twap.decode() and silent(ws, 0.05)
+        came = json.loads(ws.recv(2))
+        assert came.pop("connection_id") and came == json.loads(twap) and silent(ws, 0.05)
         ws.send(json.dumps({"action": "subscribe", "subscriptions": [
             {"topic": "crypto_prices_chainlink", "type": "update", "filters": "{\"symbol\":\"btc/usd\"}"}]}))
         first, = receive(ws)

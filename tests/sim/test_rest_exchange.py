@@ -10,7 +10,7 @@ from py_clob_client_v2.order_utils.model.order_data_v2 import order_to_json_v2
 
 from mmbot.errors import UserError
 from mmbot.sim import accounts, auth, orders
-from mmbot.sim.rest import Bucket
+from mmbot.sim.limits import ORDERS, Bucket
 from mmbot.sim.server import SimServer
 from shm_layout.records import BUY, SELL
 
@@ -165,7 +165,7 @@ def test_place_read_cancel(world):
     one = world.l2("GET", f"/data/order/{answer['orderID']}")[1]
     assert one == listed["data"][0] and (one["status"], one["price"], one["original_size"]) == ("LIVE", "0.45", "5")
     assert world.l2("POST", "/order", order)[:2] == (400, {"error": f"order {answer['orderID']} is invalid. Duplicated."})
-    assert world.l2("GET", f"/order-scoring?order_id={answer['orderID']}")[1] == {"scoring": True}
+    assert world.l2("GET", f"/order-scoring?order_id={answer['orderID']}")[1] == {"scoring": False}, "the market has no reward budget"
     unknown = "0x" + "12" * 32
     done = world.l2("DELETE", "/orders", [answer["orderID"], unknown])[1]
     assert done == {"canceled": [answer["orderID"]], "not_canceled": {unknown: "already canceled or matched"}}
@@ -209,7 +209,7 @@ def test_match_trades_and_truth(world):
 
 
 def test_cursors(world, monkeypatch):
-    monkeypatch.setattr("mmbot.sim.rest.PAGE", 2)
+    monkeypatch.setattr("mmbot.sim.paging.PAGE", 2)
     for price in (0.40, 0.41, 0.42):
         world.l2("POST", "/order", signed(world, price))
     first = world.l2("GET", "/data/orders?next_cursor=MA==")[1]
@@ -236,7 +236,7 @@ def test_heartbeat_over_http(world):
 
 
 def test_rate_limit_refuses_with_retry_after(world):
-    world.do(lambda x, now: world.server.clob._limit(WHO, 0, 55))
+    world.do(lambda x, now: world.server.clob._limit(WHO, ORDERS, 55))
     order = signed(world)
     status, answer, headers = world.l2("POST", "/orders", [order] * 15)
     assert status == 429 and answer == {"error": "Too Many Requests"} and int(headers["Retry-After"]) >= 1
