@@ -80,14 +80,18 @@ class Fills:
             if t[_U_TYPE] != UT_CANCELLATION:
                 self.reread = f"unknown order {order_id[:10]} on the user channel"
             return
+        self.shown(o)
         self.matched(o, t[_U_MATCHED], now)
+        if o.state == DONE and not o.confirmed and t[_U_TYPE] != UT_CANCELLATION and t[_U_STATUS] == ST_LIVE:
+            self.confirm(o, now)                # given up as absent, and it rests after all
+            return
         if o.state == DONE:
             if t[_U_TYPE] == UT_CANCELLATION or o.rest_u6 <= DUST_U6:
                 self.last_word(o, t[_U_MATCHED], now)
             self._unbooked(o)
             return
         if t[_U_TYPE] == UT_CANCELLATION:
-            asked = o.state == CANCELING
+            o.confirmed, asked = True, o.state == CANCELING
             self._events.append((OE_CANCELED, now, o, t[_U_STATUS]))
             self.finish(o, "canceled" if asked else "venue_canceled", now)
             if not asked and (window := self.by_market.get(o.market_id)) is not None:

@@ -52,6 +52,10 @@ class Gateway:
         self.t_send_ns = pool.t_send_ns
         return future
 
+    def ping(self) -> Future:
+        """GET /ok on a cancel connection, only to measure the way there and back. Errors: NotSent."""
+        return self.cancels.send_now(self.requests.get_public("/ok"))
+
     def rehearse(self, bodies: Sequence[bytes], order_ids: Sequence[str], timestamp_s: int) -> int:
         """Frame a POST and a cancel and throw them away; returns their bytes."""
         return len(self.requests.post_orders(bodies, timestamp_s)) + len(self.requests.cancel_orders(order_ids, timestamp_s))

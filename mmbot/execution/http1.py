@@ -22,6 +22,7 @@ from mmbot.errors import UserError
 MAX_BODY = 16 << 20
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 5.0
 CONNECT_TIMEOUT_S = 5.0
+CONNECT_POLL_S = 0.002
 _SETTLED_NS = 1_000_000_000         # a connection that lived this long resets the backoff
 
 
@@ -66,9 +67,14 @@ class HttpConnection(asyncio.Protocol):
         self.answers = 0
 
     @property
-    def ready(self) -> bool:
-        """Whether `send_now` would write."""
+    def idle(self) -> bool:
+        """Whether the connection stands and no request is in flight."""
         return self._future is None and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `send_now` would write, and the bytes would leave at once: a connection that still holds unsent bytes is late."""
+        return self.idle and not self._transport.get_write_buffer_size()
 
     def send_now(self, data: bytes, timeout_s: float) -> asyncio.Future:
         """Write a whole request now; the future gives its `HttpAnswer`, or `UnknownOutcome`. Errors: NotSent."""
@@ -187,7 +193,6 @@ class ConnectionPool:
         self._open: set[HttpConnection] = set()
         self._lost: dict[HttpConnection, asyncio.Event] = {}
         self._tasks: list[asyncio.Task] = []
-        self._changed = asyncio.Event()
         self._jitter = random.Random()
         self.t_send_ns = 0
         self.last_error = ""
@@ -206,8 +211,7 @@ class ConnectionPool:
             try:
                 async with asyncio.timeout(wait_s):
                     while self.free < ready:
-                        self._changed.clear()
-                        await self._changed.wait()
+                        await asyncio.sleep(CONNECT_POLL_S)
             except TimeoutError:
                 raise UserError(f"no connection to {self.host}:{self.port} within {wait_s:g} s: {self.last_error or 'no answer'}") from None
 
@@ -224,9 +228,10 @@ class ConnectionPool:
 
     def send_now(self, data: bytes, timeout_s: float = 0.0) -> asyncio.Future:
         """Write a request on a free connection now; see `HttpConnection.send_now`. `t_send_ns` holds the stamp. Errors: NotSent."""
-        while self._idle:
-            conn = self._idle.pop()             # the one used last: its path is the warmest
+        for at in range(len(self._idle) - 1, -1, -1):       # the one used last first: its path is the warmest
+            conn = self._idle[at]
             if conn.ready:
+                del self._idle[at]
                 future = conn.send_now(data, timeout_s or self.timeout_s)
                 self.t_send_ns = conn.t_send_ns
                 return future
@@ -239,7 +244,6 @@ class ConnectionPool:
     def _became_idle(self, conn: HttpConnection) -> None:
         self._open.add(conn)
         self._idle.append(conn)
-        self._changed.set()
 
     def _was_lost(self, conn: HttpConnection, reason: str) -> None:
         self._open.discard(conn)
@@ -271,7 +275,7 @@ class ConnectionPool:
                 failures += 1
             else:
                 self._on_event("connect")
-                if conn.ready:          # only now: a cancelled create_connection closes its transport without telling the protocol
+                if conn.idle:           # only now: a cancelled create_connection closes its transport without telling the protocol
                     self._became_idle(conn)
                 await lost.wait()
                 settled = conn.answers > 0 or mono_ns() - conn.t_made_ns > _SETTLED_NS

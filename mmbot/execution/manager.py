@@ -25,12 +25,15 @@ from collections import deque
 
 from mmbot.config import Execution
 from mmbot.execution.answers import Answers
+from mmbot.execution.breaker import ErrorRate, LossStop
 from mmbot.execution.fills import Fills
+from mmbot.execution.modes import VenueModes
 from mmbot.execution.order import Order
 from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, sent_line
+from mmbot.execution.overdue import Overdue
 from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
-from mmbot.execution.rate import TokenBucket
-from mmbot.execution.reconcile import Limits, diff
+from mmbot.execution.rate import RateBudget
+from mmbot.execution.reconcile import SHED_CHURN, SHED_LEVELS, Limits, diff
 from mmbot.execution.sending import RETRY_NS, Sending
 from mmbot.execution.windows import Window, market_of, rows_of
 from mmbot.inventory.positions import Positions
@@ -39,11 +42,10 @@ from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_S
 
 GUARD_SILENT_NS = 2_000_000_000
 ACCOUNT_EVERY_NS = 50_000_000
-CANCEL_RESERVE = 40                 # cancel tokens that only moves toward safety may use
+CHURN_RESERVE = 40                  # cancel tokens that only moves toward safety may use, above those of the guardian
 _MS = 1_000_000
-_NO_HALT = 0
-_STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING = (
-    HALT_BIT[n] for n in ("starting", "user_channel", "guard", "guard_silent", "journal", "stopping"))
+_STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING, _VENUE, _DIFFERENCE, _ERRORS, _LOSS, _UNKNOWN = (HALT_BIT[n] for n in (
+    "starting", "user_channel", "guard", "guard_silent", "journal", "stopping", "venue_mode", "difference", "error_rate", "loss", "unknown_order"))
 
 
 def _at(record, name: str) -> int:
@@ -74,18 +76,22 @@ class Links:
         self.account, self.own, self.orders = account, own, orders
 
 
-class OrderManager(Sending, Answers, Fills):
+class OrderManager(Sending, Answers, Fills, Overdue):
     """``gateway``: post, cancel, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns), error(code, text).
 
     ``mono_ns`` and ``wall_ns`` are clock functions. Call `on_wake` on every doorbell and every few ms; see `recovery` for start and stop.
     """
 
-    def __init__(self, cfg: Execution, gateway, pool, journal: OrderJournal, links: Links, report, mono_ns, wall_ns):
+    def __init__(self, cfg: Execution, gateway, pool, journal: OrderJournal, links: Links, report, mono_ns, wall_ns,
+                 reserved_cancels: int = 40):
         self.cfg, self.gateway, self.pool, self.journal, self.links, self.report = cfg, gateway, pool, journal, links, report
         self.mono_ns, self.wall_ns = mono_ns, wall_ns
         self.positions = Positions()
-        self.order_tokens = TokenBucket(cfg.orders_per_s, cfg.orders_burst)
-        self.cancel_tokens = TokenBucket(cfg.cancels_per_s, cfg.cancels_burst, min(CANCEL_RESERVE, cfg.cancels_burst // 3))
+        self.venue = VenueModes(cfg.slow_ms, cfg.fast_ms)
+        self.budget = RateBudget((cfg.orders_per_s, cfg.orders_burst, cfg.cancels_per_s, cfg.cancels_burst), reserved_cancels, CHURN_RESERVE)
+        self.order_tokens, self.cancel_tokens = self.budget.orders, self.budget.cancels
+        self.errors = ErrorRate(cfg.error_window_s, cfg.error_rate, cfg.error_min, cfg.error_pause_s)
+        self.loss = LossStop(cfg.max_loss_u6)
         self.state, self.stopping = AS_BOOT, False
         self.user_up = self.user_ok = False
         self.connection = -1
@@ -95,7 +101,9 @@ class OrderManager(Sending, Answers, Fills):
         self.rebook = False             # trades that were read before must be looked at again
         self.guard_allowed, self.guard_ns = False, 0
         self.cash_u6 = 0
-        self.post_hold_ns = 0
+        self.unknown_too_long = False
+        self.user_deaf = 0              # times that the user channel did not show what the venue had acknowledged
+        self.difference_since_ns = 0    # since when our books and the venue's differ without an explanation, 0: they agree
         self.windows: list[Window | None] = [None] * MARKET_SLOTS
         self.by_market: dict[int, Window] = {}
         self.by_id: dict[str, Order] = {}
@@ -103,7 +111,13 @@ class OrderManager(Sending, Answers, Fills):
         self.cut: dict[str, Order] = {}     # cancelled, and how much of them was matched is not known for certain
         self.witness = Witness()
         self.n_orders = self.n_cancels = self.n_rejects = 0
-        self.halt = _STARTING
+        self.halt = _STARTING           # HALT_BITs: why no order may be wanted
+        self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
+        self._difference_ns = int(cfg.difference_s * 1e9)
+        self._shed_at = cfg.shed_at, (1 + cfg.shed_at) / 2
+        self._unshown: dict[str, Order] = {}
+        self._seen_mode = self._seen_rereads = 0
+        self._watch_ns = self._heard_ns = 0
         self._archive: deque[Order] = deque()
         self._seen_target = [0] * MARKET_SLOTS
         self._slots: list[int] = []     # those with a window: only their targets are looked at
@@ -134,6 +148,8 @@ class OrderManager(Sending, Answers, Fills):
             self.read_markets()
         if self.links.user.poll():
             self._read_user(now)
+        if now >= self._watch_ns:
+            self._watch(now)
         worked = self._work(now)
         if self._finish_turn() or worked or not rehearse:
             return
@@ -152,7 +168,7 @@ class OrderManager(Sending, Answers, Fills):
         if window is None or window.market_id != t[_T_MARKET]:
             self._seen_target[slot] = -1 if window is None or t[_T_MARKET] > window.market_id else version
             return
-        window.deadline_ns = t[_T_DEADLINE]
+        window.deadline_ns, window.decided_ns = t[_T_DEADLINE], t[_T_DECIDE]
         if t[_T_CHANGED] == window.changed_ns:
             return
         window.previous = window.desired
@@ -218,21 +234,33 @@ class OrderManager(Sending, Answers, Fills):
 
     def may_quote(self, now: int) -> bool:
         """Whether any order is wanted at all now; `halt` says why not."""
+        halt = 0
         if self.stopping:
-            self.halt = _STOPPING
-        elif self.state != AS_READY:
-            self.halt = _STARTING
-        elif not self.user_ok:
-            self.halt = _USER
-        elif not self.guard_allowed:
-            self.halt = _GUARD
+            halt |= _STOPPING
+        if self.state != AS_READY:
+            halt |= _STARTING
+        if not self.user_ok:
+            halt |= _USER
+        if not self.guard_allowed:
+            halt |= _GUARD
         elif now - self.guard_ns > GUARD_SILENT_NS:
-            self.halt = _GUARD_SILENT
-        elif not self.journal_ok:
-            self.halt = _JOURNAL
-        else:
-            self.halt = _NO_HALT
-        return self.halt == _NO_HALT
+            halt |= _GUARD_SILENT
+        if not self.journal_ok:
+            halt |= _JOURNAL
+        if not self.venue.rests:
+            halt |= _VENUE
+        if self.difference_since_ns and now - self.difference_since_ns > self._difference_ns:
+            halt |= _DIFFERENCE
+        if self.errors.open(now):
+            halt |= _ERRORS
+        if self.loss.open:
+            halt |= _LOSS
+        if self.unknown_too_long:
+            halt |= _UNKNOWN
+        if halt and not self.halt:
+            self.report.event("halts")
+        self.halt = halt
+        return not halt
 
     def _work(self, now: int) -> bool:
         """Reconcile every window that needs it; true if any did."""
@@ -251,8 +279,10 @@ class OrderManager(Sending, Answers, Fills):
     def _reconcile(self, window: Window, live: bool, now: int) -> None:
         window.was_live, window.dirty = live, False
         limits = window.limits
-        limits.orders = self.order_tokens.available(now) if now >= self.post_hold_ns else 0
+        limits.orders = self.order_tokens.available(now) if self.venue.may_post(now) else 0
         limits.cancels = self.cancel_tokens.available(now)
+        used = self.order_tokens.used(now)
+        limits.shed = 0 if used < self._shed_at[0] else SHED_CHURN if used < self._shed_at[1] else SHED_LEVELS
         limits.cash_u6 = self.cash_u6
         fresh, window.fresh = window.fresh, False
         plan = diff(window.desired if live and window.tradable else (), window.orders.values(), limits, now)
@@ -327,7 +357,8 @@ class OrderManager(Sending, Answers, Fills):
         out = self.links.account
         out.words[:] = account_row((now, self.state, self.halt, int(self.user_ok)), self.cash_u6,
                                    (self.n_orders, self.n_cancels, self.n_rejects, len(self.unknown)),
-                                   (0, 0, -1, self.order_tokens.available(now), self.cancel_tokens.available(now), 0, 0, 0),
+                                   (self.venue.mode, self.venue.until_ns, self.budget.tier, self.order_tokens.available(now),
+                                    self.cancel_tokens.available(now), self.user_deaf, self.difference_since_ns, self.positions.reversed),
                                    self.windows, self.positions)
         out.write()
 

@@ -86,4 +86,4 @@ def event_row(kind: int, t_ns: int, order: Order, status: int = 0, reason: int =
               t_ack_ns: int = 0, trade_id: tuple = (0, 0), px_e4: int = 0) -> tuple:
     """ORDER_EVENT as integers. For a fill, ``filled_u6`` and ``px_e4`` are those of the trade leg."""
     return (kind, t_ns, order.market_id, order.token, order.side, order.level, px_e4 or order.px_e4, order.size_u6, filled_u6, status, reason,
-            http_status, order.pooled, order.params_version, 0, *(order.cause or NO_CAUSE), t_ack_ns, *order.id_words, *trade_id)
+            http_status, order.pooled, order.params_version, order.deadline_ns, *(order.cause or NO_CAUSE), t_ack_ns, *order.id_words, *trade_id)

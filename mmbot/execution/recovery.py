@@ -120,7 +120,7 @@ class Recovery:
         m = self.m
         for _ in range(tries):
             try:
-                answer = await m.gateway.cancel_all(self._wall_s())
+                answer = await m.cancel_all()
                 done = parse_cancel(answer.status, answer.body)
                 if done.outcome is not Outcome.ACCEPTED:
                     m.report.error("cancel_all", done.error)
@@ -205,6 +205,8 @@ class Recovery:
         """The venue does not know the id. The POST may still be under way, so it is asked again before it is believed."""
         o.queries += 1
         o.t_query_ns = now + ASK_AGAIN_NS[min(o.queries, len(ASK_AGAIN_NS) - 1)]
+        if not start and self.m.absent(o, now):
+            return
         if start or o.queries >= ABSENT_TRIES:
             self.m.answer_over(o, o.matched_u6, "absent", now)
 

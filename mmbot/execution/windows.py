@@ -18,18 +18,20 @@ class Window:
     """One market. ``orders``: own orders that are not over; ``tail``: orders that are over but whose trades have not all been seen.
 
     ``desired``: quotes of the newest target ((token, level, side, px_e4, size_u6), ...), ``previous`` those of the one before.
+    ``changed_ns``: when a decision last changed the quotes; ``decided_ns``: when one last said that they are (still) wanted.
     ``own_due``: the set of orders that may rest may have changed since ``own_rows`` was published.
     ``fresh``: the newest target has not been acted on yet and its stamps are those of the decision that changed it.
     """
 
-    __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "desired", "previous", "deadline_ns", "changed_ns", "params_version", "cause",
-                 "fresh", "dirty", "was_live", "next_ns", "row", "own_due", "own_rows")
+    __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "desired",
+                 "previous", "deadline_ns", "changed_ns", "decided_ns", "params_version", "cause", "fresh", "dirty", "was_live", "next_ns", "row",
+                 "own_due", "own_rows")
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
         self.market_id, self.slot, self.limits = market_id, slot, limits
         self.orders, self.tail = {}, {}
         self.desired = self.previous = ()
-        self.deadline_ns = self.changed_ns = self.params_version = 0
+        self.deadline_ns = self.changed_ns = self.decided_ns = self.params_version = 0
         self.cause = (0, 0, 0, 0, 0)
         self.fresh = self.dirty = self.was_live = False
         self.next_ns = NEVER_NS

@@ -107,13 +107,14 @@ class Later:
 
 
 class VenueDouble:
-    """Gateway and reads in one. ``auto``: answer at once. ``busy``: kinds of request that find no connection. ``orders``: id -> dict(status, px, size, matched, token, side)."""
+    """Gateway and reads in one. ``auto``: answer at once. ``busy``: kinds of request that find no connection.
+    ``tell``: the user channel shows each order that is placed. ``orders``: id -> dict(status, px, size, matched, token, side)."""
 
     def __init__(self, world):
         self.world = world
         self.orders, self.trades_, self.waiting, self.log = {}, [], [], []
         self.auto, self.connected, self.broken_reads = True, True, False
-        self.reject, self.busy, self.rehearsed = [], set(), 0
+        self.reject, self.busy, self.rehearsed, self.tell = [], set(), 0, True
         self.cash_u6, self.t_send_ns = 1_000_000_000, 0
         self.signer = OrderSigner(KEY)
         self.requests = Requests("http://127.0.0.1:1", L2Auth(KEY))
@@ -135,6 +136,9 @@ class VenueDouble:
 
     def cancel(self, order_ids, timestamp_s):
         return self._request("cancel", list(order_ids))
+
+    def ping(self):
+        return self._request("ping", None)
 
     def cancel_all(self, timestamp_s):
         later = self._request("cancel_all", None)
@@ -168,6 +172,8 @@ class VenueDouble:
                 one.settle(HttpAnswer(200, {}, json.dumps(body).encode(), self.world.now, self.world.now))
 
     def _carry_out(self, kind, what):
+        if kind == "ping":
+            return "OK"
         if kind == "post":
             legs = [self._accept(i, o) for i, o in what]
             return legs[0] if len(legs) == 1 else legs
@@ -185,7 +191,11 @@ class VenueDouble:
         text = self.reject.pop(0) if self.reject else ""
         if text:
             return {"success": True, "errorMsg": text, "orderID": "", "status": ""}
+        if order_id in self.orders:
+            return {"success": True, "errorMsg": f"order {order_id} is invalid. Duplicated.", "orderID": "", "status": ""}
         self.orders[order_id] = o
+        if self.tell:
+            self.world.say_order(order_id, r.UT_PLACEMENT, r.ST_LIVE, wake=False)
         return {"success": True, "errorMsg": "", "orderID": order_id, "status": "live", "makingAmount": "", "takingAmount": ""}
 
     # reads
