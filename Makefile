@@ -18,7 +18,7 @@ RUN_FLAGS := $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
              $(if $(SPEED),--speed $(SPEED)) $(if $(TAPE),--tape $(TAPE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench chaos stress warm clean
+.PHONY: help setup run test bench chaos strangers stress warm clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ bench: warm  ## the tables of docs: shared memory, core step, signing, tick to o
 
 chaos: warm  ## kill -9 each process in turn under load, 20 rounds
 	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
+
+strangers: setup  ## other people's clients against the exchange: both Python ones, and the JavaScript one if npm is there
+	@if command -v npm >/dev/null; then cd tests/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; else echo "npm is not installed: the JavaScript client is left out" >&2; fi
+	$(PY) -m pytest tests/sim -m strangers -rs
 
 stress: warm  ## long torture: 1e9 reads and 500 kills on shared memory, 10,000 orders against the official clients
 	MMBOT_TORTURE_READS=1e9 MMBOT_TORTURE_KILLS=500 MMBOT_PARITY_ORDERS=10000 \

@@ -72,7 +72,8 @@ def main() -> None:
     args.add_argument("--key", required=True)
     args.add_argument("--seconds", type=float, default=20)
     a = args.parse_args()
-    with urllib.request.urlopen(f"http://127.0.0.1:{a.base_port}/time", timeout=5) as answer:
+    # the edge refuses Python's default User-Agent, as the venue's does
+    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{a.base_port}/time", headers={"User-Agent": "reference"}), timeout=5) as answer:
         wall_s = json.load(answer)
     token, tick = market_tokens(f"http://127.0.0.1:{a.base_port + 1}", wall_s)
     bot = Bot(f"http://127.0.0.1:{a.base_port}", a.key, token, tick)

@@ -45,7 +45,7 @@ async function until(frames, wanted) {
 const bare = client(at.key);
 const created = await bare.createApiKey();
 const creds = await bare.deriveApiKey();
-say("keys", { same: created.key === creds.key && created.secret === creds.secret, again: (await bare.createApiKey()).error });
+say("keys", { same: created.key === creds.key && created.secret === creds.secret, again: (await bare.createApiKey()).key ?? null });
 const me = client(at.key, { creds });
 const readonly = await me.createReadonlyApiKey();
 say("more keys", {
@@ -78,10 +78,15 @@ const batch = await me.postOrders([
   { order: await limit(0.43, 5), orderType: OrderType.GTC }, { order: await limit(0.42, 6, at.down), orderType: OrderType.GTC },
 ], true);
 say("placed", { one: placed, batch });
+const fine = { tickSize: "0.001", negRisk: false };
+const learnt = me.tickSizes[at.up];
+me.tickSizes[at.up] = "0.001";      // a stale belief about the grid; the client refuses by itself what it knows to be wrong
+const offGrid = await me.createOrder({ tokenID: at.up, price: 0.455, size: 7, side: Side.BUY }, fine);
+me.tickSizes[at.up] = learnt;
 say("refused", {
   duplicate: await me.postOrder(first, OrderType.GTC, true), crosses: await me.postOrder(await limit(0.60, 5), OrderType.GTC, true),
   small: await me.postOrder(await limit(0.45, 4), OrderType.GTC, true),
-  tick: await me.postOrder(await me.createOrder({ tokenID: at.up, price: 0.455, size: 7, side: Side.BUY }, { tickSize: "0.001", negRisk: false }), OrderType.GTC, true),
+  tick: await me.postOrder(offGrid, OrderType.GTC, true),
   version: await me.postOrder(await me.createOrder({ tokenID: at.up, price: 0.44, size: 7, side: Side.BUY }, { tickSize: "0.01", negRisk: true }), OrderType.GTC, true),
 });
 await until(user.frames, (f) => f.type === "PLACEMENT" && f.id === placed.orderID);
