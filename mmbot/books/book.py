@@ -33,20 +33,23 @@ H_VENUE = 18                    # per token: bid and ask as the venue last state
 H_VENUE_T = 22                  # per token: venue time of that statement, ms
 H_NEWEST = 25                   # newest venue time taken, ms
 H_DROPPED = 24                  # changes dropped because something newer was known
+H_HEARD = 26                    # per token: monotonic ns of the newest frame that named it
 _HEAD = 32
 _TIMES = POINTS
 _OCC = 2 * POINTS
 _BLOCK = 2 * POINTS + _BITS
 WORDS = _HEAD + 4 * _BLOCK
 
-#: why a book is suspect (bits of H_FAULT); a snapshot of the Up token clears them
-FAULT_NO_SNAPSHOT, FAULT_BAD_FRAME, FAULT_LINK, FAULT_TOP = 1, 2, 4, 8
+#: why a book is suspect (bits of H_FAULT); a snapshot of the Up token clears them. FAULT_HASH: the venue's checksums do not fit what we
+#: hold; FAULT_FROZEN: other evidence shows that the stream stands still while the market moves.
+FAULT_NO_SNAPSHOT, FAULT_BAD_FRAME, FAULT_LINK, FAULT_TOP, FAULT_HASH, FAULT_FROZEN = 1, 2, 4, 8, 16, 32
 
 #: how long two views of one top may differ before the book is called suspect, ns: real frames of the two tokens arrive within some ms
 GRACE_NS = 100_000_000
 
-#: columns of a change: token, side, px_e4, size_u6, and the token's best bid and ask as the venue states them (-1: it does not)
-CHANGE_WORDS = 6
+#: columns of a change: token, side, px_e4, size_u6, the token's best bid and ask as the venue states them (-1: it does not), and the SHA-1
+#: of the token's book after it (8, 8 and 4 bytes; all 0: it states none)
+CHANGE_WORDS = 9
 
 _W = {name: r.MARKET.fields[name][1] // 8 for name in r.MARKET.names}
 RECORD_WORDS = r.MARKET.itemsize // 8
@@ -107,6 +110,30 @@ def _at_or_above(mem, occ, i):
     return (word << 6) + int64(trailing_zeros(bits))
 
 
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
+def level_after(mem, token, side, i):
+    """Lowest price with a level >= ``i``; PX_END when there is none."""
+    return _at_or_above(mem, _HEAD + (2 * token + side) * _BLOCK + _OCC, i)
+
+
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
+def level_before(mem, token, side, i):
+    """Highest price with a level <= ``i``; 0 when there is none."""
+    return _at_or_below(mem, _HEAD + (2 * token + side) * _BLOCK + _OCC, i)
+
+
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
+def size_at(mem, token, side, px_e4):
+    """Total at one price."""
+    return mem[_HEAD + (2 * token + side) * _BLOCK + px_e4]
+
+
+@njit("int64(int64[::1], int64, int64, int64)", cache=True)
+def time_at(mem, token, side, px_e4):
+    """Venue time at which one price was set by a change, ms; 0: never."""
+    return mem[_HEAD + (2 * token + side) * _BLOCK + _TIMES + px_e4]
+
+
 @njit("void(int64[::1], int64, int64, int64, int64)", cache=True)
 def _set_level(mem, token, side, px_e4, size_u6):
     """Give one price point its new total and keep bits, count and best true."""
@@ -140,6 +167,13 @@ def set_at(mem, token, side, px_e4, size_u6, t_ms, own):
     mem[at] = t_ms
     _set_level(mem, token, side, px_e4, size_u6)
     return 1
+
+
+@njit("void(int64[::1], int64, int64, int64, int64, int64)", cache=True)
+def put(mem, token, side, px_e4, size_u6, t_ms):
+    """One price point as it is told, whatever was known: for a caller that keeps the order itself."""
+    mem[_HEAD + (2 * token + side) * _BLOCK + _TIMES + px_e4] = t_ms
+    _set_level(mem, token, side, px_e4, size_u6)
 
 
 @njit("int64(int64[::1], int64[::1], int64, int64)", cache=True)
@@ -227,6 +261,8 @@ def judge(mem, now_ns):
         mem[H_DIFFERS_SINCE] = 0
         mem[H_FAULT] &= ~FAULT_TOP
     flags = r.MF_SUSPECT if mem[H_FAULT] else 0
+    if mem[H_FAULT] & FAULT_FROZEN:
+        flags |= r.MF_FROZEN
     if mem[H_BEST] >= mem[H_BEST + 1]:
         flags |= r.MF_CROSSED
     return flags
@@ -266,15 +302,32 @@ def fill_record(mem, now_ns, rec):
 def on_changes(mem, changes, n, t_ms, now_ns, rec):
     """`apply_changes` and `fill_record` in one call: 1 when the record changed."""
     apply_changes(mem, changes, n, t_ms)
+    for k in range(n):
+        mem[H_HEARD + changes[CHANGE_WORDS * k]] = now_ns
     return fill_record(mem, now_ns, rec)
 
 
-@njit("void(int64[::1], int64)", cache=True)
+@njit("int64(int64[::1], int64)", cache=True)
 def set_tick(mem, tick_e4):
-    """A new tick: another epoch of the book. Ticks only get finer, so every level stays where it is."""
-    if tick_e4 != mem[H_TICK]:
-        mem[H_TICK] = tick_e4
-        mem[H_EPOCH] += 1
+    """A new tick: another epoch of the book. Ticks only get finer, so every level stays where it is; a coarser one is old news.
+
+    Returns 1 when the tick changed, 0 when it is the same, -1 when it was coarser and is ignored.
+    """
+    if tick_e4 == mem[H_TICK]:
+        return 0
+    if 0 < mem[H_TICK] < tick_e4:
+        return -1
+    mem[H_TICK] = tick_e4
+    mem[H_EPOCH] += 1
+    return 1
+
+
+@njit("void(int64[::1], int64, int64, int64, int64)", cache=True)
+def set_venue_top(mem, token, bid_e4, ask_e4, t_ms):
+    """The top of one token as the venue states it at ``t_ms``; an older statement changes nothing."""
+    if t_ms >= mem[H_VENUE_T + token]:
+        mem[H_VENUE_T + token] = t_ms
+        mem[H_VENUE + 2 * token], mem[H_VENUE + 2 * token + 1] = bid_e4, ask_e4
 
 
 @njit("void(int64[::1], int64, int64)", cache=True)
@@ -286,8 +339,40 @@ def set_trade(mem, token, px_e4):
 
 @njit("void(int64[::1], int64)", cache=True)
 def add_fault(mem, fault):
-    """Call the book suspect for a reason, until the next snapshot of the Up token."""
+    """Call the book suspect for a reason, until the next snapshot of the Up token or `clear_faults`."""
     mem[H_FAULT] |= fault
+
+
+@njit("int64(int64[::1], int64)", cache=True)
+def clear_faults(mem, faults):
+    """Take back reasons of which other evidence shows that they hold no more: 1 when one of them stood."""
+    stood = 1 if mem[H_FAULT] & faults else 0
+    mem[H_FAULT] &= ~faults
+    return stood
+
+
+@njit("int64(int64[::1], int64[::1], int64, int64, int64)", cache=True)
+def differences(mem, other, token, t_ms, repair):
+    """How many levels of one token differ from ``other``, its state at ``t_ms``; levels set later than that are passed over.
+
+    ``repair`` 1: they become those of ``other``. -1 when a whole snapshot newer than ``t_ms`` has been taken, which nothing here can judge.
+    """
+    if mem[H_SNAP + token] > t_ms:
+        return -1
+    count = 0
+    for side in range(2):
+        base = _HEAD + (2 * token + side) * _BLOCK
+        for word in range(_BITS):
+            bits = mem[base + _OCC + word] | other[base + _OCC + word]
+            while bits != 0:
+                px = (word << 6) + int64(trailing_zeros(bits))
+                bits &= bits - 1
+                if mem[base + px] != other[base + px] and mem[base + _TIMES + px] <= t_ms:
+                    count += 1
+                    if repair:
+                        mem[base + _TIMES + px] = t_ms
+                        _set_level(mem, token, side, px, other[base + px])
+    return count
 
 
 @njit("int64(int64[::1], int64, int64, int64[::1], int64[::1])", cache=True)

@@ -9,9 +9,10 @@ Source: venue protocol, market channel, price_change.
 """
 
 import numpy as np
-from numba import boolean, int64, njit, types
+from numba import boolean, int64, njit, types, void
 
 from mmbot.books.book import CHANGE_WORDS, on_changes
+from mmbot.books.events import append_changes
 from mmbot.books.levels import BYTES, PX_END, SIZE_END_U6, scaled_span
 from shm_layout import records as r
 
@@ -33,7 +34,7 @@ def _text(text: str) -> np.ndarray:
 
 
 _EVENT_TYPE, _PRICE_CHANGE, _PRICE_CHANGES, _TIMESTAMP = map(_text, ("event_type", "price_change", "price_changes", "timestamp"))
-_ASSET, _PRICE, _SIZE, _SIDE, _BID, _ASK = map(_text, ("asset_id", "price", "size", "side", "best_bid", "best_ask"))
+_ASSET, _PRICE, _SIZE, _SIDE, _BID, _ASK, _HASH = map(_text, ("asset_id", "price", "size", "side", "best_bid", "best_ask", "hash"))
 _BUY, _SELL = _text("BUY"), _text("SELL")
 
 
@@ -128,10 +129,38 @@ def _price_or_none(buf, start, end):
     return px if 0 <= px <= PX_END else -2
 
 
+@njit(int64(BYTES, int64, int64), cache=True)
+def _hex(buf, start, end):
+    """Value of up to 16 hexadecimal digits, as a signed word; 0 when one of them is none."""
+    value = int64(0)
+    for i in range(start, end):
+        c = int64(buf[i])
+        if 48 <= c <= 57:
+            d = c - 48
+        elif 97 <= c <= 102:
+            d = c - 87
+        elif 65 <= c <= 70:
+            d = c - 55
+        else:
+            return 0
+        value = (value << 4) | d
+    return value
+
+
+@njit(void(BYTES, int64, int64, int64[::1], int64), cache=True)
+def put_hash(buf, start, end, out, at):
+    """The SHA-1 in buf[start:end], 40 hexadecimal digits, into three words of ``out``; zeros for anything else."""
+    if end - start == 40:
+        out[at], out[at + 1], out[at + 2] = _hex(buf, start, start + 16), _hex(buf, start + 16, start + 32), _hex(buf, start + 32, end)
+    else:
+        out[at] = out[at + 1] = out[at + 2] = 0
+
+
 @njit(int64(BYTES, int64, int64, _TABLE, int64[::1], int64), cache=True)
 def _change(buf, n, i, table, rows, at):
-    """One change after its brace at ``i`` into rows[at:]: token row, side, px, size, best bid and ask. Index after it, or NOT_MINE."""
+    """One change after its brace at ``i`` into rows[at:]: token row, side, px, size, best bid and ask, hash. Index after it, or NOT_MINE."""
     row, side, px, size, bid, ask = -1, -1, -1, -1, -1, -1
+    rows[at + 6] = rows[at + 7] = rows[at + 8] = 0
     while True:
         start, end, i = _key(buf, n, i)
         if i < 0:
@@ -152,6 +181,8 @@ def _change(buf, n, i, table, rows, at):
             bid = _price_or_none(buf, value, close)
         elif _is(buf, start, end, _ASK):
             ask = _price_or_none(buf, value, close)
+        elif _is(buf, start, end, _HASH):
+            put_hash(buf, value, close, rows, at + 6)
         i = _space(buf, n, close + 1)
         if i >= n or (buf[i] != _COMMA and buf[i] != _RBRACE):
             return NOT_MINE
@@ -222,11 +253,11 @@ def read_frame(buf, n, table, rows):
     return count
 
 
-@njit(int64(BYTES, int64, _TABLE, int64[:, ::1], int64[:, ::1], int64[::1], int64), cache=True)
-def on_price_change(buf, n, table, books, records, rows, now_ns):
-    """Take the frame buf[:n] into the book and the record of its market.
+@njit(int64(BYTES, int64, _TABLE, int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1], int64), cache=True)
+def on_price_change(buf, n, table, books, records, logs, rows, now_ns):
+    """Take the frame buf[:n] into the book, the record and the event log of its market.
 
-    books, records: one row per slot. rows: int64[SCRATCH_WORDS]. Returns NOT_MINE and has changed nothing but ``rows``, or
+    books, records, logs: one row per slot. rows: int64[SCRATCH_WORDS]. Returns NOT_MINE and has changed nothing but ``rows``, or
     slot | 16 if the record changed | (token + 1) << 5, where the token is NO_OUTCOME when the frame named more than one change.
     """
     count = read_frame(buf, n, table, rows)
@@ -239,5 +270,6 @@ def on_price_change(buf, n, table, books, records, rows, now_ns):
             return NOT_MINE
         rows[k * CHANGE_WORDS] = row & 1
     changed = on_changes(books[slot], rows, count, rows[T_MS], now_ns, records[slot])
+    append_changes(logs[slot], rows, count, rows[T_MS], now_ns)
     token = rows[0] if count == 1 else r.NO_OUTCOME
     return slot | changed << 4 | (token + 1) << 5

@@ -17,7 +17,7 @@ UP, DOWN, BID, ASK = r.UP, r.DOWN, r.BUY, r.SELL
 
 def change(*rows) -> np.ndarray:
     """Rows of (token, side, px_e4, size_u6[, venue bid, venue ask])."""
-    return np.array([[*row, -1, -1][:6] if len(row) == 4 else row for row in rows], np.int64).ravel()
+    return np.array([[*row, -1, -1, 0, 0, 0][:9] if len(row) == 4 else [*row, 0, 0, 0] for row in rows], np.int64).ravel()
 
 
 def text(levels: dict[int, int]) -> np.ndarray:
