@@ -22,7 +22,6 @@ from mmbot.execution.signing import OrderSigner, Salts
 from mmbot.execution.wire import Requests
 
 RESOLVE_S, WATCH_S, WANT_S, TEND_S = 0.02, 0.02, 0.1, 1.0
-REREAD_S = 0.25             # least time between two comparisons that something asked for
 
 
 class Report:
@@ -47,7 +46,8 @@ def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
     links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"],
                   actor.seqlock_writers["own"], actor.ring_writers["orders"])
     journal = OrderJournal(cfg.run.path / "journal" / "orders.log")
-    return OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns), gateway
+    return OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
+                        cfg.guardian.reserved_cancels), gateway
 
 
 def _counter(actor: Actor):
@@ -69,17 +69,12 @@ async def _resolve(manager: OrderManager, recovery: Recovery) -> None:
             await recovery.resolve_unknown()
 
 
-async def _compare(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
+async def _compare(recovery: Recovery, every_s: float) -> None:
     """Compare with the venue now and then, and at once when sight was lost."""
-    due = mono_ns() + int(every_s * 1e9)
     while True:
         await asyncio.sleep(WATCH_S)
-        asked = (manager.resync_reason and manager.user_up) or manager.reread
-        if asked or mono_ns() >= due:
-            read = await recovery.compare()
-            due = mono_ns() + int(every_s * 1e9)
-            if asked and (not read or not manager.resync_reason):
-                await asyncio.sleep(REREAD_S)
+        if recovery.due(every_s):
+            await recovery.compare()
 
 
 async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
@@ -87,7 +82,7 @@ async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> N
     await recovery.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_resolve(manager, recovery))
-        tasks.create_task(_compare(manager, recovery, every_s))
+        tasks.create_task(_compare(recovery, every_s))
         tasks.create_task(_every(WANT_S, manager.want_signed))
         tasks.create_task(_every(TEND_S, manager.tend))
 

@@ -36,6 +36,7 @@ from mmbot.execution.rate import RateBudget
 from mmbot.execution.reconcile import SHED_CHURN, SHED_LEVELS, Limits, diff
 from mmbot.execution.sending import RETRY_NS, Sending
 from mmbot.execution.windows import Window, market_of, rows_of
+from mmbot.inventory.funds import Funds
 from mmbot.inventory.positions import Positions
 from mmbot.inventory.witness import Witness
 from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET
@@ -110,6 +111,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.unknown: dict[str, Order] = {}
         self.cut: dict[str, Order] = {}     # cancelled, and how much of them was matched is not known for certain
         self.witness = Witness()
+        self.funds = Funds()
         self.n_orders = self.n_cancels = self.n_rejects = 0
         self.halt = _STARTING           # HALT_BITs: why no order may be wanted
         self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
@@ -204,7 +206,10 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                     self._leave(window)
                 window = self.windows[slot] = self.by_market.get(market_id) or self._new_window(market_id, slot)
                 window.own_due, window.own_rows = True, None
+            tick_e4 = window.limits.tick_e4
             window.load(row)
+            if window.desired and window.limits.tick_e4 != tick_e4:
+                self.want_signed()      # what was signed on the old grid is dropped, and signed anew while nothing happens
             self._slots = [s for s, w in enumerate(self.windows) if w is not None]
             if not window.tradable:
                 self.report.error("market_unknown", f"market {market_id}: protocol version {window.version} is unknown, not quoting it")
@@ -283,7 +288,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         limits.cancels = self.cancel_tokens.available(now)
         used = self.order_tokens.used(now)
         limits.shed = 0 if used < self._shed_at[0] else SHED_CHURN if used < self._shed_at[1] else SHED_LEVELS
-        limits.cash_u6 = self.cash_u6
+        limits.cash_u6 = self.funds.room_u6(window.market_id, self.cash_u6, now)
         fresh, window.fresh = window.fresh, False
         plan = diff(window.desired if live and window.tradable else (), window.orders.values(), limits, now)
         window.next_ns = plan.again_ns
@@ -428,6 +433,8 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         """House-keeping once a second: windows that left the table and have no order left are dropped, the journal is looked after."""
         if not self.journal_ok or self.journal.size > COMPACT_BYTES:
             self.compact_journal()
+        self._look_at_result()
+        self.ping()
         self._prepare_rehearsal()
         pool = self.pool
         counts = (pool.signed, pool.hits, pool.misses, self.journal.writes)

@@ -86,6 +86,13 @@ class Overdue:
         self.report.error("user_deaf", f"{o.order_id[:12]} was acknowledged and never shown on the user channel: reading everything again")
         self._lost_sight("user channel deaf")
 
+    def _look_at_result(self) -> None:
+        """Has the result fallen too far from its best of the last day?"""
+        was_open = self.loss.open
+        if self.loss.update(self.positions.realized_u6, self.wall_ns()) and not was_open:
+            self._account_dirty = True
+            self.report.error("loss", f"the result fell by {self.loss.drop_u6 / 1e6:.2f} dollars from its best of the last 24 h: no quotes")
+
     def shown(self, o: Order) -> None:
         """The user channel has shown this order."""
         o.shown = True
