@@ -128,6 +128,7 @@ class Execution(Section):
     order_deadline_ms: float = Field(1500.0, gt=0, description="an order acknowledged later than this after its decision is cancelled at once")
     deaf_ms: float = Field(1000.0, gt=0, description="an acknowledged order that the user channel has not shown for so long: the channel is deaf")
     difference_s: float = Field(10.0, gt=0, description="stop quoting when our books and the venue's differ for so long without an explanation")
+    adopt: Literal["cancel", "keep"] = Field("cancel", description="orders of the account that we did not send: cancel them, or leave and count them")
     unknown_s: float = Field(10.0, gt=0, description="stop quoting when the fate of an order is unknown for so long")
     error_window_s: float = Field(60.0, gt=0)
     error_rate: float = Field(0.5, gt=0, le=1, description="stop quoting when this share of the posts in the window was refused or lost ...")

@@ -15,6 +15,7 @@ from mmbot.execution.order_journal import done_line, sent_line
 from mmbot.execution.windows import Window
 from mmbot.execution.wire import (ErrorCode, NotCanceled, Outcome, explain, not_canceled_reason, parse_cancel, parse_order, parse_orders,
                                    rate_limit)
+from mmbot.inventory.exposure import of_orders
 from mmbot.inventory.positions import DUST_U6
 from shm_layout.records import OE_CANCELED, OE_LATE, OE_LIVE, OE_REJECTED, OE_UNKNOWN, ST_CANCELED, ST_LIVE, ST_MATCHED
 
@@ -135,7 +136,13 @@ class Answers:
         if leg.code not in MODE_OF:
             window.limits.hold_ns[o.key] = now + QUARANTINE_NS.get(leg.code, QUARANTINE_OTHER_NS)
             if leg.code is not ErrorCode.CROSSES_BOOK:      # crossing is the daily bread of post-only
-                self.report.error(f"refused_{leg.code.name.lower()}", leg.error)
+                self.report.error(f"refused_{leg.code.name.lower()}", self._unfunded(window, leg.error, now)
+                                  if leg.code is ErrorCode.NOT_ENOUGH_BALANCE else leg.error)
+
+    def _unfunded(self, window: Window, text: str, now: int) -> str:
+        """The venue says that the money is not there: take in what it says, so that what does not fit is not tried again; explain it."""
+        self.reread = self.reread or "an order was refused for lack of balance"
+        return self.funds.refused(window.market_id, text, of_orders(window.orders).reserved_u6, self.cash_u6, now)
 
     def _rename(self, window: Window, o: Order, order_id: str) -> None:
         for table in (self.by_id, window.orders, self.unknown):

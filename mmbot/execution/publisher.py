@@ -33,7 +33,7 @@ assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "leve
 
 def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
     """(POSITION as integers, dollars 1e-6 that its open bids reserve); what each field counts stands with the record and in `positions`."""
-    orders = of_orders(window.orders, window.tail)
+    orders = of_orders(window.orders, window.tail, window.external)
     p = positions.by_market.get(window.market_id)
     if p is None:
         return (window.market_id, *_NO_SHARES, *orders.buy_u6, len(window.orders), max(orders.if_u6), 0, 0, 0), orders.reserved_u6

@@ -1,51 +1,43 @@
 """The slow half of order management: learning the truth from the venue at start, after a loss of sight, and every few seconds.
 
-Owns: start-up (leftover orders, journal, trades, balance), the answers to unknown outcomes, the periodic comparison with the venue's
-books, and the orderly end. Acts on the `manager` only; reads through a `rest.RestClient` (injected).
-Can go wrong: any read can fail. A failure is never taken for an empty answer: start-up stays in RECONCILING and tries again for ever,
-an unknown order stays unknown, a comparison is put off. Every difference found is named (an error code, an order event) and mended.
+Owns: start-up (orders left or found, journal, trades, balances) and the orderly end. Its rooms: `asking` (single orders of unknown fate),
+`comparison` (our books against the venue's). Acts on the `manager` only; reads through a `rest.RestClient` (injected).
+
+At start, with ``execution.adopt`` = "cancel", every order of the account is cancelled and their absence verified, whoever sent them. With
+"keep" only the orders of our own journal are; those of others are left alone and counted. Positions are rebuilt from all trades of every
+listed window, whoever's orders they were, and shares that no trade explains are taken in from the balances.
+Can go wrong: any read can fail. A failure is never taken for an empty answer: start-up stays in RECONCILING and tries again for ever. An
+empty listing proves nothing before a cancel of everything was accepted, and orders that we know of are asked by id all the same.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
+from mmbot.execution.asking import Asking, rests
+from mmbot.execution.comparison import DAY_PART_S, OVERLAP_S, Comparison
 from mmbot.execution.http1 import NotSent, UnknownOutcome
 from mmbot.execution.manager import OrderManager
-from mmbot.execution.order import CANCELING, DONE, LIVE, PENDING, Order, id_words_of
-from mmbot.execution.rest import OpenOrder, Trade, VenueError
+from mmbot.execution.order import DONE, PENDING, Order, id_words_of
+from mmbot.execution.rest import VenueError
 from mmbot.execution.wire import Outcome, parse_cancel
-from mmbot.inventory.positions import BOOKED, REVERSED
-from mmbot.venues.polymarket.user_channel import Lost, UserChannel
-from shm_layout.records import AS_HALTED, AS_READY, AS_RECONCILING, BUY, OE_ADOPTED, SELL
+from mmbot.venues.polymarket.user_channel import UserChannel
+from shm_layout.records import AS_HALTED, AS_READY, AS_RECONCILING, OE_ADOPTED
 
-DAY_PART_S = 6 * 3600           # how far back start-up reads trades
-OVERLAP_S = 60                  # how far back a comparison reads trades; trades that are not final yet are read however old they are
-TRADES_AT_ONCE = 8
-OVERDUE_S = 3                   # a leg that the user channel has not shown for so long was missed, not overtaken
-LISTING_LAG_NS = 300_000_000    # an order that ended so shortly before a listing may still stand in it
-ABSENT_TRIES = 4
-#: waits before the first, second, ... question about an unknown order; then the last one again
-ASK_AGAIN_NS = (0, 100_000_000, 300_000_000, 1_000_000_000, 2_000_000_000)
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 FLAT_TRIES = 40
-TAIL_TRIES = 3
 
 
 class NotFlat(Exception):
-    """Orders are still listed although everything was cancelled."""
+    """Orders still rest although they were cancelled."""
 
 
-class Recovery:
-    """``reads``: open_orders, trades, order, balance of a `rest.RestClient`. ``sleep`` is asyncio.sleep unless a test says otherwise."""
+class Recovery(Asking, Comparison):
+    """``reads``: open_orders, trades, order, balance, renew_balance of a `rest.RestClient`. ``sleep`` is asyncio.sleep unless a test says otherwise."""
 
     def __init__(self, manager: OrderManager, reads, api_key: str, funder: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep):
         self.m, self.reads, self.sleep = manager, reads, sleep
         self.channel = UserChannel(api_key, funder, self._market_of)
-        self._tail_asked: dict[str, int] = {}
-        self._read: dict[str, str] = {}         # status of each trade at the last reading
-        self._unsettled: dict[str, int] = {}    # trades that were not final then, and when they matched (s)
+        self._begin()
 
     def _market_of(self, condition_id: str, token: str) -> tuple[int, int]:
         value = int(token) if token.isdecimal() else -1
@@ -57,7 +49,7 @@ class Recovery:
     def _wall_s(self) -> int:
         return self.m.wall_ns() // 1_000_000_000
 
-    # ---- start and end ---------------------------------------------------------------------------------------------
+    # ---- start -----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """From nothing to READY: markets known, no order of ours at the venue, positions from its trades. Tries until it succeeds."""
@@ -77,31 +69,44 @@ class Recovery:
     async def _start_once(self) -> None:
         m = self.m
         await self._markets_known()
-        for sent in list(m.journal.found.values()):     # so that their trades are recognised as ours
-            if sent.order_id not in m.by_id:
-                window = m.by_market.get(sent.market_id)
-                m.by_id[sent.order_id] = o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6, PENDING, 0)
-                o.unknown = True
-                if window:
-                    window.orders[o.order_id] = o
-                    window.own_due = True
-        if m.journal.damaged:
-            m.report.error("journal_damaged", f"{m.journal.damaged} damaged lines in the order journal were skipped")
-        for row in await self.reads.open_orders():
-            m.report.event("adopted")
-            o = m.by_id.get(row.id.lower()) or self._order_of(row)
-            m.note(OE_ADOPTED, o)
-        await self._flat()
+        self._remember_sent()
+        listed = await self.reads.open_orders()
+        for row in listed:
+            if m.cfg.adopt == "cancel" or row.id.lower() in m.by_id:
+                m.report.event("adopted")
+                m.note(OE_ADOPTED, m.by_id.get(row.id.lower()) or self._order_of(row))
+        if m.cfg.adopt == "cancel":
+            await self._flat()
+        else:
+            await self._ours_gone()
         for order_id in list(m.journal.found):
             await self._ask(m.by_id[order_id], start=True)
+        if left := [o for o in map(m.by_id.get, m.journal.found) if o.state != DONE]:
+            raise NotFlat(f"{len(left)} orders of the journal still rest when asked by id although they were cancelled")
         losses = m.losses
         await self._trades(DAY_PART_S)
-        m.cash_u6 = (await self.reads.balance()).balance_u6
+        await self._anchor()
         m.compact_journal()
         m.reread = ""
+        self._last_ns = m.mono_ns()
         m.state = AS_READY
         m.synced(losses)
         m.on_wake(rehearse=False)
+
+    def _remember_sent(self) -> None:
+        """Orders of the journal whose end is not on file: known from here on, so that their trades are recognised as ours."""
+        m = self.m
+        for sent in m.journal.found.values():
+            if sent.order_id in m.by_id:
+                continue
+            o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6, PENDING, 0)
+            o.unknown = True
+            m.by_id[sent.order_id] = o
+            if window := m.by_market.get(sent.market_id):
+                window.orders[o.order_id] = o
+                window.own_due = True
+        if m.journal.damaged:
+            m.report.error("journal_damaged", f"{m.journal.damaged} damaged lines in the order journal were skipped")
 
     async def _markets_known(self) -> None:
         m, waited = self.m, 0.0
@@ -117,22 +122,37 @@ class Recovery:
 
     async def _flat(self, tries: int = FLAT_TRIES) -> None:
         """Cancel everything of the account and verify that nothing is listed any more. Errors: VenueError, NotFlat."""
-        m = self.m
+        why = "orders are still listed"
         for _ in range(tries):
-            try:
-                answer = await m.cancel_all()
-                done = parse_cancel(answer.status, answer.body)
-                if done.outcome is not Outcome.ACCEPTED:
-                    m.report.error("cancel_all", done.error)
-            except (NotSent, UnknownOutcome) as e:
-                m.report.error("cancel_all", str(e))
-            if not await self.reads.open_orders():
+            accepted = await self._cancelled(self.m.cancel_all)
+            if not await self.reads.open_orders() and accepted:
                 return
+            why = "orders are still listed" if accepted else "the venue accepts no cancel"
             await self.sleep(0.05)
-        raise NotFlat(f"orders are still listed after {tries} times cancelling everything")
+        raise NotFlat(f"{why} after {tries} times cancelling everything")
+
+    async def _ours_gone(self) -> None:
+        """Cancel the orders of our journal by id; other orders of the account are not ours to cancel. Errors: NotFlat."""
+        ids = list(self.m.journal.found)
+        if ids and not await self._cancelled(lambda: self.m.gateway.cancel(ids, self._wall_s())):
+            raise NotFlat("the venue accepts no cancel")
+
+    async def _cancelled(self, send) -> bool:
+        """Send one cancel and judge its answer."""
+        try:
+            answer = await send()
+        except (NotSent, UnknownOutcome) as e:
+            self.m.report.error("cancel_all", str(e))
+            return False
+        done = parse_cancel(answer.status, answer.body)
+        if done.outcome is not Outcome.ACCEPTED:
+            self.m.report.error("cancel_all", done.error)
+        return done.outcome is Outcome.ACCEPTED
+
+    # ---- end -------------------------------------------------------------------------------------------------------
 
     async def stop(self, within_s: float = 2.0) -> bool:
-        """Want nothing, cancel everything, verify; true if the venue lists no order of ours. The journal is closed by the caller."""
+        """Want nothing, cancel everything, verify; true if the venue has no order of ours. The journal is closed by the caller."""
         m = self.m
         m.stopping = True
         flat = False
@@ -140,13 +160,13 @@ class Recovery:
             async with asyncio.timeout(within_s):
                 while not flat:
                     try:
-                        await self._flat()
-                        flat = not any(o.state == PENDING and not o.unknown for w in m.by_market.values() for o in w.orders.values())
+                        await (self._flat() if m.cfg.adopt == "cancel" else self._own_flat())
+                        flat = not self._in_the_air() and await self._all_over()
                     except (VenueError, NotFlat) as e:
                         m.report.error("stop", str(e))
                     if not flat:
                         await self.sleep(0.05)
-                await self._close_all()
+                await self._last_trades()
         except TimeoutError:
             m.report.error("stop", f"could not verify within {within_s:g} s that no order is left: the venue's dead-man switch cancels in 10 to 15 s")
         m.state = AS_HALTED
@@ -154,190 +174,29 @@ class Recovery:
         m.publish_account(m.mono_ns())
         return flat
 
-    async def _close_all(self) -> None:
-        """The venue is flat: learn how each of our orders ended, then read the trades once more."""
-        m = self.m
+    def _in_the_air(self) -> bool:
+        return any(o.state == PENDING and not o.unknown for w in self.m.by_market.values() for o in w.orders.values())
+
+    async def _own_flat(self) -> None:
+        """Cancel what is left of our own orders by id. Errors: NotFlat."""
+        ids = [i for w in self.m.by_market.values() for i in w.orders]
+        if ids and not await self._cancelled(lambda: self.m.gateway.cancel(ids, self._wall_s())):
+            raise NotFlat("the venue accepts no cancel")
+
+    async def _all_over(self) -> bool:
+        """Nothing is listed; learn by id how each of our orders ended. False when one rests all the same. Errors: VenueError."""
+        m, over = self.m, True
         for window in m.by_market.values():
             for o in list(window.orders.values()):
-                if o.confirmed:
-                    m.answer_over(o, o.matched_u6, "stopped", m.mono_ns())
-                else:
-                    await self._ask(o, start=True)
+                row = await self.reads.order(o.order_id)
+                if row is not None and rests(row):
+                    over = False
+                elif o.state != DONE:
+                    m.answer_over(o, row.matched_u6 if row is not None else o.matched_u6, "stopped", m.mono_ns())
+        return over
+
+    async def _last_trades(self) -> None:
         try:
             await self._trades(OVERLAP_S)
         except VenueError as e:
-            m.report.error("stop", str(e))
-
-    # ---- unknown outcomes ------------------------------------------------------------------------------------------
-
-    async def resolve_unknown(self) -> None:
-        """Ask about every unknown order that is due."""
-        m = self.m
-        for o in list(m.unknown.values()):
-            if o.state != DONE and m.mono_ns() >= o.t_query_ns:
-                await self._ask(o)
-        m.on_wake(rehearse=False)
-
-    async def _ask(self, o: Order, start: bool = False) -> None:
-        """One question by order id. ``start``: everything was just cancelled, so an unknown id is over now."""
-        m = self.m
-        asked_ns = m.mono_ns()
-        try:
-            row = await self.reads.order(o.order_id)
-        except VenueError as e:
-            if start:
-                raise
-            o.t_query_ns = m.mono_ns() + ASK_AGAIN_NS[3]
-            m.report.error("ask_order", str(e))
-            return
-        now = m.mono_ns()
-        if o.state == DONE or (not start and not o.unknown):
-            return                      # its end came by another way meanwhile
-        if row is None:
-            self._absent(o, start, now)
-        elif row.status.upper().removeprefix("ORDER_STATUS_") in ("LIVE", "DELAYED", "UNMATCHED"):
-            if o.t_cancel_ns < asked_ns:
-                m.answer_live(o, row.matched_u6, now)
-        else:
-            m.answer_over(o, row.matched_u6, row.status.lower() or "over", now)
-
-    def _absent(self, o: Order, start: bool, now: int) -> None:
-        """The venue does not know the id. The POST may still be under way, so it is asked again before it is believed."""
-        o.queries += 1
-        o.t_query_ns = now + ASK_AGAIN_NS[min(o.queries, len(ASK_AGAIN_NS) - 1)]
-        if not start and self.m.absent(o, now):
-            return
-        if start or o.queries >= ABSENT_TRIES:
-            self.m.answer_over(o, o.matched_u6, "absent", now)
-
-    # ---- comparison with the venue ---------------------------------------------------------------------------------
-
-    async def compare(self) -> bool:
-        """Read orders, trades and balance, mend every difference, and clear the way to quote again; false if a read failed."""
-        m = self.m
-        losses, resync, full = m.losses, m.resync_reason, bool(m.resync_reason or m.reread)
-        m.reread = ""
-        t0, fills = m.mono_ns(), m.positions.fills
-        try:
-            rows = await self.reads.open_orders()
-            missed = await self._trades(DAY_PART_S if full else OVERLAP_S)
-            balance = await self.reads.balance()
-        except VenueError as e:
-            m.report.error("compare", str(e))
-            m.reread = m.reread or "the last comparison failed"
-            return False
-        self._compare_orders({row.id.lower(): row for row in rows}, t0)
-        if m.positions.fills == fills:      # else the balance may be of before or after the fill
-            m.cash_u6 = balance.balance_u6
-        if missed and not resync:
-            self._difference("missed_fill", f"{missed} trade legs were found by reading that the user channel had not shown")
-        self._wait_for_tails()
-        m.report.event("reconciles")
-        m.synced(losses)
-        m.on_wake(rehearse=False)
-        return True
-
-    def _difference(self, code: str, text: str) -> None:
-        self.m.report.event("reconcile_diffs")
-        self.m.report.error(code, text)
-
-    def _compare_orders(self, listed: dict[str, OpenOrder], t0: int) -> None:
-        m, now = self.m, self.m.mono_ns()
-        for order_id, row in listed.items():
-            o = m.by_id.get(order_id)
-            if o is None:
-                o = self._order_of(row)
-                self._difference("foreign_order", f"{order_id[:12]} {row.side} {row.original_size} at {row.price} is not ours: cancelling it")
-                self._cancel_found(o, now)
-            elif o.state == DONE:
-                if o.t_done_ns < t0 - LISTING_LAG_NS:
-                    self._difference("zombie_order", f"{order_id[:12]} rests although it was over for us: cancelling it")
-                    o.state = LIVE
-                    self._cancel_found(o, now)
-            elif o.unknown:
-                if o.t_cancel_ns < t0:
-                    m.answer_live(o, row.matched_u6, now)
-            else:
-                m.confirm(o, now)
-                m.matched(o, row.matched_u6, now)
-        for window in m.by_market.values():
-            for o in list(window.orders.values()):
-                if o.state == LIVE and o.t_live_ns < t0 - LISTING_LAG_NS and o.order_id not in listed:
-                    self._difference("missing_order", f"{o.order_id[:12]} is not listed although it should rest: asking")
-                    m.mark_unknown(o, "not listed")
-
-    def _order_of(self, row: OpenOrder) -> Order:
-        """An order we have no memory of, as the venue describes it."""
-        market_id, token = self._market_of(row.market, row.asset_id)
-        window = self.m.by_market.get(market_id)
-        try:
-            px_e4, size_u6, matched_u6 = row.px_e4, row.size_u6, row.matched_u6
-        except ValueError:
-            px_e4 = size_u6 = matched_u6 = 0
-        o = Order(row.id.lower(), id_words_of(row.id), market_id, max(token, 0), 0,
-                  BUY if row.side.upper() == "BUY" else SELL, px_e4, size_u6, LIVE, 0)
-        o.matched_u6, o.confirmed = matched_u6, True
-        return o
-
-    def _cancel_found(self, o: Order, now: int) -> None:
-        m = self.m
-        window = m.by_market.get(o.market_id)
-        m.by_id[o.order_id] = o
-        if window is not None:
-            window.orders[o.order_id] = o
-            window.own_due = True
-        m.note(OE_ADOPTED, o)
-        m.report.event("adopted")
-        if not m.cancel(window, [o], now):
-            o.state = CANCELING             # not sent: asked about by id, found live, and cancelled then
-            m.mark_unknown(o, "cancel not sent")
-
-    async def _trades(self, back_s: int) -> int:
-        """Read own trades of the last ``back_s`` seconds, and as far back as one is not final, and book what is new.
-
-        Returns how many legs were new and long overdue. A trade is looked at again only when its status has changed.
-        """
-        overdue, now_s = 0, self._wall_s()
-        since_s = min([now_s - back_s, *self._unsettled.values()])
-        trades = await self.reads.trades(after=max(since_s, 0))
-        before, self._read = self._read, {}
-        again, self.m.rebook = self.m.rebook, False
-        for i, trade in enumerate(trades):
-            matched_s = int(trade.match_time) if str(trade.match_time).isdecimal() else now_s
-            self._read[trade.id] = trade.state
-            if trade.state in ("CONFIRMED", "FAILED"):
-                self._unsettled.pop(trade.id, None)
-            else:
-                self._unsettled[trade.id] = max(matched_s - 1, now_s - DAY_PART_S)
-            if before.get(trade.id) == trade.state and not again:
-                continue
-            new = self._book(trade)
-            if new and now_s - matched_s >= OVERDUE_S:
-                overdue += new
-            if i % TRADES_AT_ONCE == TRADES_AT_ONCE - 1:
-                await self.sleep(0)         # let the doorbell in
-        return overdue
-
-    def _book(self, trade: Trade) -> int:
-        m, new = self.m, 0
-        frame = msgspec.json.encode([{**msgspec.to_builtins(trade), "event_type": "trade"}])
-        try:
-            rows = self.channel.on_frame(frame, 0)
-        except Lost as e:
-            m.report.error("bad_trade", str(e))
-            rows = e.rows
-        for row in rows:
-            if m.knows_market(row):
-                new += m.book(row, m.mono_ns()) in (BOOKED, REVERSED)
-        return new
-
-    def _wait_for_tails(self) -> None:
-        """Matched shares whose trades do not come: after some full reads the venue's trades are believed, and the gap is named."""
-        asked, self._tail_asked = self._tail_asked, {}
-        for window in self.m.by_market.values():
-            for o in list(window.tail.values()):
-                self._tail_asked[o.order_id] = n = asked.get(o.order_id, 0) + 1
-                self.m.reread = "matched shares without a trade"
-                if n > TAIL_TRIES:
-                    self._difference("unbooked_fill", f"{o.order_id[:12]}: {o.open_u6 / 1e6:g} matched shares never came with a trade")
-                    window.tail.pop(o.order_id)
+            self.m.report.error("stop", str(e))

@@ -325,6 +325,11 @@ class RestClient:
         path = "/auth/ban-status/closed-only"
         return self._decode(path, await self._get(path, private=True), ClosedOnly).closed_only
 
+    async def renew_balance(self, asset: str = "COLLATERAL", token: str = "") -> None:
+        """Have the venue read a balance of `balance` anew from the chain; what it answers says nothing."""
+        params = _given(asset_type=asset, token_id=token, signature_type=str(self._signature_type))
+        await self._get("/balance-allowance/update", params, private=True)
+
     async def server_time(self) -> int:
         """The venue's clock, Unix seconds."""
         found = self._decode("/time", await self._get("/time"), Any)
@@ -340,6 +345,10 @@ class RestClient:
         if not self._geoblock_url:
             raise VenueError("geoblock", ErrorCode.INVALID, "venue.geoblock_url is not set")
         return self._decode("geoblock", await self._get("geoblock", url=self._geoblock_url), Geoblock)
+
+    async def page(self, url: str) -> bytes:
+        """The bytes behind a public address of the venue, as those of a window's event."""
+        return await self._get(url, url=url)
 
     async def book(self, token: str) -> dict:
         """The book of one token as the venue sends it: bids ascending, asks descending, the best level last."""

@@ -137,6 +137,7 @@ class Positions:
     def __init__(self):
         self.by_market: dict[int, Position] = {}
         self._legs: dict[tuple, _Leg] = {}
+        self._pending: set[_Leg] = set()        # those that count and are not final
         self.fills = self.reversed = self.conflicts = 0
         self.volume_u6 = self.fees_u6 = self.spent_u6 = 0
         self.retired_realized_u6 = 0
@@ -188,6 +189,7 @@ class Positions:
         """Add (1) or take out (-1) everything a leg contributes in its present state."""
         if leg.rank == 0:
             return
+        (self._pending.add if sign > 0 and leg.counts and leg.state != CONFIRMED else self._pending.discard)(leg)
         p = self.position(leg.market_id)
         size, _, token, side, fee = leg.terms
         if not leg.counts:
@@ -215,20 +217,31 @@ class Positions:
 
     def unsettled(self, market_id: int) -> bool:
         """Does any leg of this window wait for its final word?"""
-        return any(leg.market_id == market_id and leg.counts and leg.state != CONFIRMED for leg in self._legs.values())
+        return any(leg.market_id == market_id for leg in self._pending)
 
     def pending_cash_u6(self) -> tuple[int, int]:
         """(dollars out, dollars in) of the legs that count and are not final, over all windows: the room in which the venue's cash may
         honestly differ from ours while they settle."""
         out = into = 0
-        for leg in self._legs.values():
-            if leg.counts and leg.state != CONFIRMED:
-                cash, fee = leg.cash_u6, leg.terms[4]
-                if leg.terms[3] == BUY:
-                    out += cash + fee
-                else:
-                    into += cash - fee
+        for leg in self._pending:
+            cash, fee = leg.cash_u6, leg.terms[4]
+            if leg.terms[3] == BUY:
+                out += cash + fee
+            else:
+                into += cash - fee
         return out, into
+
+    def share_range_u6(self, market_id: int, token: int) -> tuple[int, int]:
+        """(fewest, most) shares of a token that the venue may honestly show while trades that are not final settle one by one."""
+        p = self.by_market.get(market_id)
+        low = high = p.net_u6[CONFIRMED][token] if p else 0
+        for leg in self._pending:
+            if leg.market_id == market_id and leg.terms[2] == token:
+                if leg.terms[3] == BUY:
+                    high += leg.terms[0]
+                else:
+                    low -= leg.terms[0]
+        return low, high
 
     def resolve(self, market_id: int, outcome: int) -> bool:
         """The window's outcome is known (UP or DOWN); True when that is news. From here on its result is realised."""
@@ -250,7 +263,7 @@ class Positions:
             return
         self.retired_realized_u6 += p.realized_u6
         for key in [k for k, leg in self._legs.items() if leg.market_id == market_id]:
-            del self._legs[key]
+            self._pending.discard(self._legs.pop(key))
 
     @property
     def realized_u6(self) -> int:

@@ -116,6 +116,7 @@ class VenueDouble:
         self.auto, self.connected, self.broken_reads = True, True, False
         self.reject, self.busy, self.rehearsed, self.tell = [], set(), 0, True
         self.cash_u6, self.t_send_ns = 1_000_000_000, 0
+        self.shares, self.renewals, self.empty_listing, self.empty_trades = [0, 0], 0, False, False
         self.signer = OrderSigner(KEY)
         self.requests = Requests("http://127.0.0.1:1", L2Auth(KEY))
 
@@ -210,19 +211,23 @@ class VenueDouble:
 
     async def open_orders(self):
         self._check()
-        return [self.row(i) for i, o in self.orders.items() if o["status"] == "LIVE"]
+        return [] if self.empty_listing else [self.row(i) for i, o in self.orders.items() if o["status"] == "LIVE"]
 
     async def order(self, order_id):
         self._check()
         return self.row(order_id) if order_id in self.orders else None
 
-    async def trades(self, after=0):
+    async def trades(self, after=0, market=""):
         self._check()
-        return list(self.trades_)
+        return [] if self.empty_trades else list(self.trades_)
 
-    async def balance(self):
+    async def balance(self, asset="COLLATERAL", token=""):
         self._check()
-        return Balance(str(self.cash_u6))
+        return Balance(str(self.cash_u6 if asset == "COLLATERAL" else self.shares[TOKENS.index(int(token))]))
+
+    async def renew_balance(self, asset="COLLATERAL", token=""):
+        self._check()
+        self.renewals += 1
 
     # the venue's side of life
     def live(self):
@@ -232,6 +237,8 @@ class VenueDouble:
         """A taker hits an order; by a MINT (``other_token``) the taker trades the complementary token. Returns the trade id."""
         o = self.orders[order_id]
         o["matched"] += size_u6
+        self.cash_u6 -= o["px"] * size_u6 // 10_000
+        self.shares[o["token"]] += size_u6
         if o["matched"] >= o["size"]:
             o["status"] = "MATCHED"
         trade_id = trade_id or str(uuid.uuid4())

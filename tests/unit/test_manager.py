@@ -523,9 +523,15 @@ class TestFills:
         for _ in range(4):
             w.tick(1000)
             w.run(w.recovery.compare())
-        assert "unbooked_fill" in w.report.errors
-        w.tick(60)
-        assert w.position()["open_up_u6"] == 0
+        assert "unbooked_fill" in w.report.errors and w.account()["difference_since_ns"] > 0
+        assert w.position()["open_up_u6"] == TWENTY and w.position()["worst_u6"] == 10_000_000, "the shares can be anywhere: they count"
+        w.guard()
+        w.tick(10_000)
+        assert w.account()["halts"] & r.HALT_BIT["difference"]
+        for _ in range(2):
+            w.tick(60_000)
+            w.run(w.recovery.compare())
+        assert w.position()["open_up_u6"] == 0 and w.position()["qty_up_u6"] == TWENTY, "in the end the balance has the last word"
 
 
 class TestLossOfSight:
