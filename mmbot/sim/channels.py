@@ -154,6 +154,7 @@ class Hub(Listener):
         self.exchange: Exchange | None = None         # set by the server: the engine needs its listener first
         self.ledger: Ledger | None = None             # set by the server once the past is recovered
         self.notices: Accounts | None = None          # who keeps the notifications of accounts
+        self.public: Callable[[Trade], None] = lambda trade: None      # where trades are shown to everybody
         self.open: set[Link] = set()                  # all sockets of both channels
         self.links: list[MarketLink] = []
         self.users: dict[str, list[UserLink]] = {}
@@ -272,6 +273,8 @@ class Hub(Listener):
             self.ledger.trade(trade)
         if self.notices is not None:
             self.notices.traded(trade, now_ms)
+        if trade.status == "MINED":
+            self.public(trade)
         for owner in trade.owners():
             links = self.users.get(owner)
             if links:

@@ -1,7 +1,7 @@
 """The exchange as a process: binds the ports, owns the drive loop, keeps the tape's clock across restarts.
 
-Owns: five servers on 127.0.0.1 (CLOB REST, Gamma, CLOB WebSocket, RTDS, Binance on consecutive ports), the order of work in one turn
-(list windows, step the tape, run the engine's timers, send reference prices), and `sim_clock.json` in the run directory.
+Owns: eight servers on 127.0.0.1 (CLOB REST, Gamma, CLOB WebSocket, RTDS, Binance, PolyBolt, Coinbase, Bybit on consecutive ports), the
+order of work in one turn (list windows, step the tape, run the engine's timers, send prices), and `sim_clock.json` in the run directory.
 Who calls: `procs/sim.py` (inside the group, and alone under `mmbot sim`), tests (`SimServer`).
 What can go wrong: a port in use (UserError naming it and `sim.base_port`); an exception in a turn ends the process, visibly.
 """
@@ -17,12 +17,16 @@ from pathlib import Path
 from mmbot.clock import WallClock, mono_ns
 from mmbot.config import Settings, paper_endpoints
 from mmbot.errors import UserError
-from mmbot.sim import accounts, channels
+from mmbot.sim import accounts, activity, channels
 from mmbot.sim.auth import Keys
+from mmbot.sim.bybit import Bybit
+from mmbot.sim.coinbase import Coinbase
 from mmbot.sim.engine import Exchange
 from mmbot.sim.gamma import event_json
 from mmbot.sim.http import Service, StampedServer
+from mmbot.sim.ladder import Ladder
 from mmbot.sim.ledger import Ledger
+from mmbot.sim.polybolt import PolyBolt
 from mmbot.sim.rest import ClobRest, GammaRest
 from mmbot.sim.tape import Tape, load
 
@@ -92,7 +96,9 @@ class SimServer:
         self.clob = ClobRest(self.exchange, self.keys, self.hub.stamps, settings.venue.chain_id, self.tape.label)
         self.hub.notices = self.clob.accounts
         self.gamma = GammaRest(self.exchange, event_json, self.tape.resolution)
-        self.rtds, self.binance = channels.Rtds(), channels.Binance()
+        self.rtds, self.binance, self.polybolt = channels.Rtds(), channels.Binance(), PolyBolt(self.keys)
+        self.coinbase, self.bybit = Coinbase(self._ladder(1, -20.0, 100)), Bybit(self._ladder(2, 1.0, 10))
+        self.hub.public = lambda trade: self.rtds.push(activity.frames(trade))
         self.failed: asyncio.Future | None = None
         self._servers: list[asyncio.Server] = []
         self._listed: list = []
@@ -107,8 +113,13 @@ class SimServer:
             self.hub.ledger = self.clob.ledger = self.ledger
         self._work()                # books are there before the first client is
 
+    def _ladder(self, salt: int, basis_usd: float, ticks_per_usd: int) -> Ladder:
+        """A spot venue's book around the tape's spot."""
+        sim = self.settings.sim
+        return Ladder(self.tape.path, 16 * sim.seed + salt, self.clock.now_ns() // 1_000_000, sim.speed, basis_usd, ticks_per_usd)
+
     async def start(self) -> None:
-        """Bind the five ports and start the drive loop. Errors: UserError naming the port."""
+        """Bind the eight ports and start the drive loop. Errors: UserError naming the port."""
         port = self.settings.sim.base_port
         self.failed = asyncio.get_running_loop().create_future()
         await self._bind(port, lambda p: self._http(self.clob, p))
@@ -116,6 +127,8 @@ class SimServer:
         await self._bind(port + 2, lambda p: channels.serve(self.hub.accept, p))
         await self._bind(port + 3, lambda p: channels.serve(self.rtds.accept, p))
         await self._bind(port + 4, lambda p: channels.serve(self.binance.accept, p, BINANCE_PING_S))
+        for i, service in enumerate((self.polybolt, self.coinbase, self.bybit)):
+            await self._bind(port + 5 + i, lambda p, service=service: channels.serve(service.accept, p))
         self._turn()
 
     async def _bind(self, port: int, make: Callable) -> None:
@@ -152,7 +165,11 @@ class SimServer:
                 self.exchange.remove_market(market.condition_id)
         self.tape.step(self.exchange, now_ms)
         self.exchange.advance(now_ms)
-        self.rtds.push(self.tape.rtds(now_ms))
+        prints = self.tape.rtds(now_ms)
+        self.rtds.push(prints)
+        self.polybolt.push(prints, now_ms)
+        self.coinbase.push(now_ms)
+        self.bybit.push(now_ms)
         self.binance.push(self.tape.binance(now_ms))
         if self._turns % HOUSEKEEPING_TURNS == 0:
             self._finish_markets(now_ms)

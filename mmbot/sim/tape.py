@@ -33,7 +33,7 @@ class Tape:
 
     def __init__(self, name: str, source, settings: Sim):
         self.name, self.label, self.origin = name, source.label, source.origin
-        self.duration_s = source.duration_s
+        self.duration_s, self.path = source.duration_s, source.path     # path: the spot price
         self.start_wall_ns = source.start_wall_ms * 1_000_000
         last = source.last_index
         self.end_wall_ns = None if last is None else (source.start_of(last) + source.duration_s) * 1_000_000_000

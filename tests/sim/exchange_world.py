@@ -29,8 +29,17 @@ def spec(**changes) -> MarketSpec:
                          "token_up": UP_TOKEN, "token_down": DOWN_TOKEN, "slug": f"btc-updown-15m-{START_S}", "gamma_id": "3391022"} | changes)
 
 
+class Still:
+    """A spot price that does not move."""
+
+    @staticmethod
+    def at(t_ms):
+        return 84_600.0
+
+
 class QuietTape:
     """Nothing happens but what the test does."""
+    path = Still
     label, probes, end_wall_ns = "test", 0, None
     start_wall_ns = (START_S - 45) * 10**9
 
