@@ -46,8 +46,10 @@ def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
     links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"],
                   actor.seqlock_writers["own"], actor.ring_writers["orders"])
     journal = OrderJournal(cfg.run.path / "journal" / "orders.log")
-    return OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
-                        cfg.guardian.reserved_cancels), gateway
+    manager = OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
+                           cfg.guardian.reserved_cancels)
+    manager.max_exposure_u6 = cfg.strategy.max_exposure_u6
+    return manager, gateway
 
 
 def _counter(actor: Actor):

@@ -33,9 +33,10 @@ from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJour
 from mmbot.execution.overdue import Overdue
 from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import RateBudget
-from mmbot.execution.reconcile import SHED_CHURN, SHED_LEVELS, Limits, diff
+from mmbot.execution.reconcile import NEVER_NS, SHED_CHURN, SHED_LEVELS, Limits, diff
 from mmbot.execution.sending import RETRY_NS, Sending
 from mmbot.execution.windows import Window, market_of, rows_of
+from mmbot.inventory.exposure import of_orders, room_u6
 from mmbot.inventory.funds import Funds
 from mmbot.inventory.positions import Positions
 from mmbot.inventory.witness import Witness
@@ -112,6 +113,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.cut: dict[str, Order] = {}     # cancelled, and how much of them was matched is not known for certain
         self.witness = Witness()
         self.funds = Funds()
+        self.max_exposure_u6 = 0            # most dollars that may be lost over all windows in the worst case, 0: no limit here
         self.n_orders = self.n_cancels = self.n_rejects = 0
         self.halt = _STARTING           # HALT_BITs: why no order may be wanted
         self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
@@ -281,6 +283,14 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                 worked = True
         return worked
 
+    def _risk_room(self, window: Window) -> tuple[int, int]:
+        """Dollars that this window's open orders may lose together if Up, Down wins."""
+        if self.max_exposure_u6 <= 0:
+            return NEVER_NS, NEVER_NS
+        elsewhere = sum([w.worst_u6 for w in self.by_market.values()]) - window.worst_u6
+        over = of_orders(window.tail, window.external) if window.tail or window.external else None
+        return room_u6(self.max_exposure_u6, elsewhere, self.positions.by_market.get(window.market_id), over)
+
     def _reconcile(self, window: Window, live: bool, now: int) -> None:
         window.was_live, window.dirty = live, False
         limits = window.limits
@@ -288,6 +298,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         limits.cancels = self.cancel_tokens.available(now)
         used = self.order_tokens.used(now)
         limits.shed = 0 if used < self._shed_at[0] else SHED_CHURN if used < self._shed_at[1] else SHED_LEVELS
+        limits.risk_u6 = self._risk_room(window)
         limits.cash_u6 = self.funds.room_u6(window.market_id, self.cash_u6, now)
         fresh, window.fresh = window.fresh, False
         plan = diff(window.desired if live and window.tradable else (), window.orders.values(), limits, now)

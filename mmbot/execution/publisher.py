@@ -53,7 +53,8 @@ def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: l
         rows.extend(row)
         reserved += cost
         live += row[_LIVE]
-        exposure += row[_LIVE + 1]
+        window.worst_u6 = row[_LIVE + 1]
+        exposure += window.worst_u6
     orders, cancels, rejects, unknown = tail
     assert len(windows) == MARKET_SLOTS
     return [*head, cash_u6, reserved, exposure, positions.realized_u6, live, orders, cancels, positions.fills, rejects, unknown,

@@ -13,6 +13,8 @@ Rules
   in both buckets, and room for the new order; until then the old order stays.
 - Own bids on the two tokens must sum to less than 1 over everything that may still rest at the venue, cancels under way included:
   an Up bid and a Down bid that sum to 1 or more would match each other (a mint against ourselves).
+- No post may let the greatest possible loss exceed the limit, counting all that may still fill of the orders here and elsewhere (``risk_u6``).
+  A replacement that has room only without the order it replaces waits until that one is known to be gone; the old one is cancelled first.
 - An order whose fate is not known yet (PENDING, CANCELING) is left alone; its key is busy until the answer comes.
 - A doomed order (acknowledged after its deadline) is cancelled whatever is desired.
 - When a rate bucket runs low, load is shed: first nothing that is churn is made (`SHED_CHURN`), then no outer level is posted either
@@ -39,16 +41,18 @@ class Limits:
 
     last_ns[key]: last change of that quote. hold_ns[key]: no post before this (a fill that the core may not have seen yet, a leg
     in quarantine). orders, cancels: tokens. shed: 0, SHED_CHURN or SHED_LEVELS. cash_u6: dollars that this window's open bids may reserve together.
+    risk_u6: dollars that open orders may lose together if Up, Down wins.
     """
 
-    __slots__ = ("tick_e4", "min_size_u6", "min_update_ns", "reprice_ticks", "resize_ppm", "orders", "cancels", "cash_u6", "shed", "last_ns",
-                 "hold_ns")
+    __slots__ = ("tick_e4", "min_size_u6", "min_update_ns", "reprice_ticks", "resize_ppm", "orders", "cancels", "cash_u6", "risk_u6", "shed",
+                 "last_ns", "hold_ns")
 
     def __init__(self, tick_e4=100, min_size_u6=5_000_000, min_update_ns=250_000_000, reprice_ticks=1, resize_ppm=100_000,
                  orders=60, cancels=120, cash_u6=NEVER_NS):
         self.tick_e4, self.min_size_u6 = tick_e4, min_size_u6
         self.min_update_ns, self.reprice_ticks, self.resize_ppm = min_update_ns, reprice_ticks, resize_ppm
         self.orders, self.cancels, self.cash_u6 = orders, cancels, cash_u6
+        self.risk_u6 = NEVER_NS, NEVER_NS
         self.shed = 0
         self.last_ns = [-NEVER_NS] * KEYS
         self.hold_ns = [-NEVER_NS] * KEYS
@@ -87,10 +91,13 @@ def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
             plan.invalid += 1
     top = [0, 0]
     reserved, busy = 0, 0
+    risk = [limits.risk_u6[0] * ONE_E4, limits.risk_u6[1] * ONE_E4]
     live = {}
     for o in orders:
         if o.side == BUY:
-            reserved += o.px_e4 * (o.size_u6 - o.booked_u6)
+            cost = o.px_e4 * (o.size_u6 - o.booked_u6)
+            reserved += cost
+            risk[1 - o.token] -= cost
             if o.px_e4 > top[o.token]:
                 top[o.token] = o.px_e4
         if o.state != LIVE:
@@ -101,10 +108,12 @@ def diff(desired, orders, limits: Limits, now_ns: int) -> Plan:
             busy |= 1 << o.key
         else:
             live[o.key] = o
+        if o.side != BUY:
+            risk[o.token] -= (ONE_E4 - o.px_e4) * (o.size_u6 - o.booked_u6)
     room = limits.cash_u6 * ONE_E4 - reserved
     improve = _toward_safety(plan, live, want, limits, now_ns)
     plan.n_safe = len(plan.cancels)
-    _posts(plan, want, improve, busy, top, room, limits, now_ns)
+    _posts(plan, want, improve, busy, top, room, risk, limits, now_ns)
     if plan.n_safe and not plan.urgent:
         replaced = {q[0] * LEVELS + q[1] for q in plan.posts}
         plan.urgent = not all(o.key in replaced for o in plan.cancels)
@@ -142,8 +151,9 @@ def _toward_safety(plan: Plan, live: dict, want: dict, limits: Limits, now_ns: i
     return improve
 
 
-def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: int, limits: Limits, now_ns: int) -> None:
-    """Posts what may be posted now; an order in ``improve`` is cancelled only together with its replacement."""
+def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: int, risk: list, limits: Limits,
+           now_ns: int) -> None:
+    """Posts what may be posted now; an order in ``improve`` is cancelled only together with its replacement, or to make room for it."""
     orders = limits.orders
     cancels = limits.cancels - len(plan.cancels)
     hold = limits.hold_ns
@@ -172,6 +182,15 @@ def _posts(plan: Plan, want: dict, improve: dict, busy: int, top: list, room: in
                 plan.deferred += 1
                 plan.again_ns = min(plan.again_ns, now_ns + RETRY_NS)
                 continue
+            if cost > risk[1 - token]:
+                plan.deferred += 1
+                plan.again_ns = min(plan.again_ns, now_ns + RETRY_NS)
+                if old is not None and cost <= risk[1 - token] + old.px_e4 * (old.size_u6 - old.booked_u6):
+                    plan.cancels.append(old)
+                    plan.urgent = True
+                    cancels -= 1
+                continue
+            risk[1 - token] -= cost
             room -= cost
             if px > top[token]:
                 top[token] = px

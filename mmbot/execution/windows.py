@@ -20,17 +20,19 @@ class Window:
 
     ``desired``: quotes of the newest target ((token, level, side, px_e4, size_u6), ...), ``previous`` those of the one before.
     ``changed_ns``: when a decision last changed the quotes; ``decided_ns``: when one last said that they are (still) wanted.
+    ``worst_u6``: what can be lost here in the worst case, as last published.
     ``own_due``: the set of orders that may rest may have changed since ``own_rows`` was published.
     ``fresh``: the newest target has not been acted on yet and its stamps are those of the decision that changed it.
     """
 
     __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "external", "desired",
                  "previous", "deadline_ns", "changed_ns", "decided_ns", "params_version", "cause", "fresh", "dirty", "was_live", "next_ns", "row",
-                 "own_due", "own_rows")
+                 "own_due", "own_rows", "worst_u6")
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
         self.market_id, self.slot, self.limits = market_id, slot, limits
         self.orders, self.tail, self.external = {}, {}, {}
+        self.worst_u6 = 0
         self.desired = self.previous = ()
         self.deadline_ns = self.changed_ns = self.decided_ns = self.params_version = 0
         self.cause = (0, 0, 0, 0, 0)

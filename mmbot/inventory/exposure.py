@@ -4,12 +4,13 @@ Owns: arithmetic. Called by the publisher, for the account record, and by the or
 Every order that is not provably over counts with all that is left of it: resting, under way, of unknown fate, its cancel in flight, and
 over but with matched shares whose trades have not been seen. Numbers are 1e-6 shares and dollars, rounded against us.
 
-The windows of all lengths have the same underlying, so what can be lost in them adds up: no outcome of one pays for another.
+One cap covers all windows: those of all lengths have the same underlying, so what can be lost in them adds up: no outcome of one pays for another.
 """
 
 from typing import NamedTuple
 
 from mmbot.execution.order import Order
+from mmbot.inventory.positions import Position
 from shm_layout.records import BUY, DOWN, UP
 
 ONE_E4 = 10_000
@@ -37,3 +38,16 @@ def of_orders(*groups: dict[str, Order]) -> Open:
     up, down = (-(-e // ONE_E4) for e in paid_e10)
     if_up, if_down = (-(-(paid_e10[1 - w] + given_e10[w]) // ONE_E4) for w in (UP, DOWN))
     return Open((shares[UP], shares[DOWN]), up + down, (if_up, if_down))
+
+
+def room_u6(cap_u6: int, elsewhere_u6: int, position: Position | None, over: Open | None) -> tuple[int, int]:
+    """Dollars (1e-6) that open orders of a window may lose together if Up, Down wins, so that no more than the cap can be lost in all windows.
+
+    ``elsewhere_u6``: what all other windows can lose in the worst case; ``over``: orders of this window that are over but not accounted for, and
+    those of others. Where more than the cap can be lost already, only orders that do not raise the greatest loss have room.
+    """
+    up, down = position.losses_u6() if position is not None else (0, 0)
+    if over is not None:
+        up, down = up + over.if_u6[UP], down + over.if_u6[DOWN]
+    allowed = max(cap_u6 - elsewhere_u6, up, down)
+    return allowed - up, allowed - down

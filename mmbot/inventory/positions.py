@@ -94,8 +94,14 @@ class Position:
         extra = if_up_u6, if_down_u6
         if self.outcome != NO_OUTCOME:
             return max(self.reserve_u6[self.outcome] + extra[self.outcome], 0)
-        paid, qty = self._cost(UP) + self._cost(DOWN), self.qty_u6
-        return max(paid - qty[UP] + self.reserve_u6[UP] + if_up_u6, paid - qty[DOWN] + self.reserve_u6[DOWN] + if_down_u6, 0)
+        up, down = self.losses_u6()
+        return max(up + if_up_u6, down + if_down_u6, 0)
+
+    def losses_u6(self) -> tuple[int, int]:
+        """Dollars (1e-6, negative: a gain) that what is held can lose if Up, Down wins and those trades fail that would be welcome."""
+        paid = self._cost(UP) + self._cost(DOWN)
+        return (paid - self.bought_u6[UP] + self.sold_u6[UP] + self.reserve_u6[UP],
+                paid - self.bought_u6[DOWN] + self.sold_u6[DOWN] + self.reserve_u6[DOWN])
 
 
 class _Leg:
