@@ -121,10 +121,16 @@ class Accounts:
             if not token.isdecimal() or (market is not None and (market.spec.version == "v2") != (asset == "CONDITIONAL-V2")):
                 raise ApiError(400, "Invalid token id")
             balance = account.shares.get(token, 0) - account.unsettled.get(token, 0) if account else 0
+        if account and self.exchange.hooks is not None:
+            balance = self.exchange.hooks.known_u6(account, "" if asset == "COLLATERAL" else r.arg("token_id"), balance)
         return {"balance": str(balance), "allowances": {address: wire.UNLIMITED for address in wire.EXCHANGES}}
 
     def _update(self, r: Request, who: Credentials):
         """Refreshes the venue's cache; what comes back says nothing."""
+        kind = r.number("signature_type", 0)
+        funder = who.address if kind == 0 else self.funders.get((who.address, kind))
+        if funder and self.exchange.hooks is not None:
+            self.exchange.hooks.refreshed(self.exchange.account(funder))
         self._balance(r, who)
         return ""
 

@@ -103,6 +103,8 @@ class Keys:
 
     def __init__(self, chain_id: int, *clocks: WallClock):
         self.chain_id, self.clocks = chain_id, clocks
+        self.skew_s, self.tolerance_s = 0.0, MAX_SKEW_S                # how far the venue's clock is off, and what it forgives
+        self.revoked = False                          # no key opens the user channel
         self._by_key: dict[str, Credentials] = {}
         self._by_owner: dict[tuple[str, int], Credentials] = {}
         self._extra: dict[str, list[dict]] = {}       # "readonly <address>" and "builder <address>" -> keys beside the trading ones
@@ -172,7 +174,7 @@ class Keys:
         self._more("builder", who).clear()
 
     def _fresh(self, timestamp: str) -> bool:
-        return any(abs(int(timestamp) - clock.now_s()) <= MAX_SKEW_S for clock in self.clocks)
+        return any(abs(int(timestamp) - self.skew_s - clock.now_s()) <= self.tolerance_s for clock in self.clocks)
 
     def l1(self, headers: Mapping[str, str]) -> tuple[str, int]:
         """(address, nonce) of a valid L1 request. Errors: AuthError."""
@@ -207,6 +209,6 @@ class Keys:
     def user(self, api_key: str, secret: str, passphrase: str) -> Credentials | None:
         """Credentials given inside a user-channel subscription, None when they are wrong."""
         found = self._by_key.get(api_key)
-        if found is None or found.secret != secret or found.passphrase != passphrase:
+        if found is None or self.revoked or found.secret != secret or found.passphrase != passphrase:
             return None
         return found

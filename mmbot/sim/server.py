@@ -22,6 +22,8 @@ from mmbot.sim.auth import Keys
 from mmbot.sim.bybit import Bybit
 from mmbot.sim.coinbase import Coinbase
 from mmbot.sim.engine import Exchange
+from mmbot.sim.faults import Faults, load_schedule, operator
+from mmbot.sim.faults.world import World
 from mmbot.sim.gamma import event_json
 from mmbot.sim.http import Service, StampedServer
 from mmbot.sim.ladder import Ladder
@@ -86,6 +88,7 @@ class SimServer:
     """All servers of one exchange and its drive loop. ``directory``: where clock and ledger are kept, None for nowhere."""
 
     def __init__(self, settings: Settings, tape: Tape | None = None, directory: Path | None = None):
+        schedule = load_schedule(settings.sim.faults) if settings.sim.faults is not None else []
         self.settings, self.tape = settings, tape or load(settings.sim.tape, settings.sim)
         self.clock, continued = open_clock(directory, settings, self.tape)
         self.keys = Keys(settings.venue.chain_id, self.clock, WallClock())
@@ -99,6 +102,7 @@ class SimServer:
         self.rtds, self.binance, self.polybolt = channels.Rtds(), channels.Binance(), PolyBolt(self.keys)
         self.coinbase, self.bybit = Coinbase(self._ladder(1, -20.0, 100)), Bybit(self._ladder(2, 1.0, 10))
         self.hub.public = lambda trade: self.rtds.push(activity.frames(trade))
+        self._inject()
         self.failed: asyncio.Future | None = None
         self._servers: list[asyncio.Server] = []
         self._listed: list = []
@@ -111,7 +115,17 @@ class SimServer:
             self.ledger = Ledger(directory / LEDGER_FILE, self.exchange, self.keys, self.clob.wallets, self.clob.funders, continued)
             self.ledger.recover(self.clock.now_ns() // 1_000_000)
             self.hub.ledger = self.clob.ledger = self.ledger
+        self.faults.schedule(schedule, mono_ns() / 1e6)
         self._work()                # books are there before the first client is
+
+    def _inject(self) -> None:
+        """Give every part the faults; none of them runs yet."""
+        self.faults = Faults(self.settings.sim.seed)
+        self.world = World(self.faults, self.exchange, self.keys, self.clob)
+        self.gamma.name = "gamma"
+        for part in (self.clob, self.gamma, self.hub, self.rtds, self.binance, self.polybolt, self.coinbase, self.bybit):
+            part.faults = self.faults
+        self.clob.routes |= operator.routes(self.faults)
 
     def _ladder(self, salt: int, basis_usd: float, ticks_per_usd: int) -> Ladder:
         """A spot venue's book around the tape's spot."""
@@ -155,7 +169,8 @@ class SimServer:
 
     def _work(self) -> None:
         now_ns = self.clock.now_ns()
-        now_ms = now_ns // 1_000_000
+        now_ms, mono_ms = now_ns // 1_000_000, mono_ns() / 1e6
+        self.world.turn(mono_ms)
         listed = self.tape.markets(now_ns / 1e9)
         if listed is not self._listed:
             self._listed = listed
@@ -163,9 +178,10 @@ class SimServer:
                 self.exchange.add_market(spec, now_ms)
             for market in [m for m in self.exchange.markets.values() if m.spec.end_s + KEEP_WINDOWS_S < now_ns / 1e9]:
                 self.exchange.remove_market(market.condition_id)
-        self.tape.step(self.exchange, now_ms)
+        if not self.world.halted:
+            self.tape.step(self.exchange, now_ms)
         self.exchange.advance(now_ms)
-        prints = self.tape.rtds(now_ms)
+        prints = self.world.prints(self.tape.rtds(now_ms), mono_ms)
         self.rtds.push(prints)
         self.polybolt.push(prints, now_ms)
         self.coinbase.push(now_ms)

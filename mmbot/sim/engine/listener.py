@@ -49,6 +49,9 @@ class Hooks:
         """What the venue believes an account to have: dollars (``token`` "") or sellable shares."""
         return true_u6
 
+    def refreshed(self, account: Account) -> None:
+        """The owner asked the venue to look at the account again."""
+
     def stale_u6(self, account: Account, key: str) -> int:
         """What it believes to be reserved beside open orders: dollars of a condition or shares of a token."""
         return 0

@@ -205,7 +205,7 @@ class Matching(Settlement):
         if not api:
             return None
         trade = Trade()
-        trade.id, trade.seq, trade.market, trade.bucket, trade.tx = self._uuid(), self._count, market, bucket, tx
+        trade.id, trade.seq, trade.market, trade.bucket, trade.tx = self.new_uuid(), self._count, market, bucket, tx
         trade.account, trade.outcome, trade.side, trade.px_e4 = taker.account, taker.outcome, taker.side, own_px
         trade.size_u6, trade.cash_u6, trade.legs, trade.status = size, cash, legs, "MATCHED"
         trade.match_ms = trade.last_ms = now_ms

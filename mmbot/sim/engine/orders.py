@@ -209,7 +209,7 @@ class Orders(Matching):
         expected = armed[0] if armed else ""
         if heartbeat_id != expected:
             return False, expected
-        following = self._uuid()
+        following = self.new_uuid()
         self.heartbeats[owner] = [following, now_ms + HEARTBEAT_MS * self.clock.rate]
         return True, following
 

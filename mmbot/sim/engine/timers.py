@@ -50,6 +50,7 @@ class Timers:
         self._count += 1
         return hashlib.sha256(f"{self._salt}{kind}{self._count}".encode()).hexdigest()
 
-    def _uuid(self) -> str:
+    def new_uuid(self) -> str:
+        """An id that was not there before."""
         h = self._name("trade")
         return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-a{h[17:20]}-{h[20:32]}"

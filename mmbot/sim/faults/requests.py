@@ -7,7 +7,6 @@ Source: venue protocol, errors, rate limits, geoblock, heartbeat.
 """
 
 import hashlib
-import re
 from collections.abc import Callable
 
 import msgspec
@@ -22,7 +21,6 @@ E_RATE = "Too Many Requests"
 E_KEY = "Unauthorized/Invalid api key"
 E_REGION = ("Trading restricted in your region, please refer to available regions - "
             "https://docs.polymarket.com/developers/CLOB/geoblock")
-E_NO_BOOK = "No orderbook exists for the requested token id"
 HTML_PAGE = (b"<html>\r\n<head><title>%d %s</title></head>\r\n<body>\r\n<center><h1>%d %s</h1></center>\r\n<hr><center>cloudflare</center>\r\n"
              b"</body>\r\n</html>\r\n")
 REASONS = {500: b"Internal Server Error", 502: b"Bad Gateway", 503: b"Service Temporarily Unavailable", 504: b"Gateway Time-out",
@@ -226,20 +224,10 @@ def _ghost_book(fault, ask: Ask, plan: RequestPlan) -> None:
         plan.mangle.append(("ghost_book", fault.covers))
 
 
-def _no_book(fault, ask: Ask, plan: RequestPlan) -> None:
-    if ask.path in ("/book", "/books"):
-        plan.mangle.append(("no_book", fault.covers))
-
-
 def _slug_missing(fault, ask: Ask, plan: RequestPlan) -> None:
     if ask.service == "gamma":
         fault.hits += 1
         plan.mangle.append(("unlisted", fault.covers))
-
-
-def _closed_only(fault, ask: Ask, plan: RequestPlan) -> None:
-    if ask.path == "/auth/ban-status/closed-only":
-        plan.mangle.append(("body", b'{"closed_only":true}'))
 
 
 def _wrong_clock(fault, ask: Ask, plan: RequestPlan) -> None:
@@ -252,7 +240,7 @@ EFFECTS: dict[str, Callable] = {
     "slow_responses": _slow, "cloudflare_queue": _queue, "restart_425": _restart, "post_only": _post_only, "cancel_only": _cancel_only,
     "disabled": _disabled, "rate_limited": _rate_limited, "unauthorized": _unauthorized, "geoblock": _geoblock, "gamma_down": _gamma_down,
     "batch_partly_refused": _batch, "html_errors": _html, "truncated_json": _truncated, "empty_listing": _empty, "ghost_book": _ghost_book,
-    "market_without_book": _no_book, "slug_missing": _slug_missing, "closed_only": _closed_only, "wrong_clock": _wrong_clock,
+    "slug_missing": _slug_missing, "wrong_clock": _wrong_clock,
 }
 
 
@@ -265,9 +253,7 @@ def mangled(how: tuple, answer: Answer) -> Answer:
         return html(rest[0])
     if kind == "truncate":
         return Answer(answer.status, answer.headers, answer.body[:max(1, int(len(answer.body) * rest[0]))])
-    if answer.status != 200:
-        return answer
-    return Answer(200, answer.headers, _BODIES[kind](answer.body, *rest)) if kind in _BODIES else _REPLACED[kind](answer, *rest)
+    return _MANGLES[kind](answer, *rest) if answer.status == 200 else answer
 
 
 def html(status: int) -> Answer:
@@ -276,21 +262,14 @@ def html(status: int) -> Answer:
     return Answer(status, {"Content-Type": "text/html; charset=UTF-8"}, HTML_PAGE % (status, reason, status, reason))
 
 
-def _ghost(body: bytes, covers: Callable) -> bytes:
-    books = _decode(body)
+def _ghost(answer: Answer, covers: Callable) -> Answer:
+    books = _decode(answer.body)
     for book in books if isinstance(books, list) else [books]:
         if covers(book["market"]):
             book["bids"], book["asks"] = [{"price": "0.01", "size": "1000"}], [{"price": "0.99", "size": "1000"}]
             book["hash"] = ""                         # it is a real book of another moment, so its checksum is right
             book["hash"] = hashlib.sha1(_encode({k: book[k] for k in _BODY_HASHED if k in book})).hexdigest()
-    return _encode(books)
-
-
-def _no_orderbook(answer: Answer, covers: Callable) -> Answer:
-    books = _decode(answer.body)
-    if isinstance(books, list):
-        return Answer(200, answer.headers, _encode([b for b in books if not covers(b["market"])]))
-    return error(404, E_NO_BOOK) if covers(books["market"]) else answer
+    return Answer(200, answer.headers, _encode(books))
 
 
 def _unlisted(answer: Answer, covers: Callable) -> Answer:
@@ -305,10 +284,12 @@ def _names(row: dict, covers: Callable) -> bool:
     return any(covers(market.get("conditionId", "")) for market in row.get("markets", [row]))
 
 
-def _added(body: bytes, more: float) -> bytes:
-    return str(int(body) + round(more)).encode() if re.fullmatch(rb"\d+", body) else body
+def _added(answer: Answer, more: float) -> Answer:
+    return Answer(200, answer.headers, str(int(answer.body) + round(more)).encode())
 
 
-_BODIES: dict[str, Callable] = {"empty": lambda body: b'{"data":[],"next_cursor":"LTE=","limit":500,"count":0}',
-                                "body": lambda body, other: other, "add": _added, "ghost_book": _ghost}
-_REPLACED: dict[str, Callable] = {"no_book": _no_orderbook, "unlisted": _unlisted}
+def _nothing(answer: Answer) -> Answer:
+    return Answer(200, answer.headers, b'{"data":[],"next_cursor":"LTE=","limit":500,"count":0}')
+
+
+_MANGLES: dict[str, Callable] = {"empty": _nothing, "add": _added, "ghost_book": _ghost, "unlisted": _unlisted}

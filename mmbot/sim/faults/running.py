@@ -145,7 +145,7 @@ class Faults:
 
     # ---- life ----
 
-    def start(self, name: str, now_ms: float, for_s: float | None = None, **params) -> int:
+    def start(self, name: str, now_ms: float, /, for_s: float | None = None, **params) -> int:
         """Start a fault; returns its id. The same name may run several times. Errors: UserError."""
         spec = spec_of(name)
         full = spec.params | {key: value_of(spec, key, value) for key, value in params.items()}
@@ -213,6 +213,10 @@ class Faults:
         while self._due and self._due[0][0] <= now_ms:
             due_ms, _, name, for_s, params = heapq.heappop(self._due)
             self.start(name, due_ms, for_s, **params)
+
+    def next_ms(self) -> float:
+        """When `tick` has something to do next, monotonic ms."""
+        return min(self._ends_ms, self._due[0][0] if self._due else FOREVER_MS)
 
     # ---- looking ----
 
