@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mmbot.cli import keys
+from mmbot.cli import keys, venue
 from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
@@ -65,7 +65,9 @@ def run_command(context: typer.Context, config: ConfigOption = None,
         seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, show_default=False, help="Stop by itself after so long.")] = None,
         as_json: JsonOption = False, speed: SpeedOption = None, tape: TapeOption = None) -> None:
     """Run in the foreground: start, live screen, stop, summary."""
-    cfg = settings(config, context, sim__speed=speed, sim__tape=tape)
+    from mmbot.ops.account import unlocked
+
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape))
     from mmbot.cli import run as foreground
 
     foreground.run(cfg, seconds, as_json)
@@ -74,7 +76,9 @@ def run_command(context: typer.Context, config: ConfigOption = None,
 @app.command()
 def up(context: typer.Context, config: ConfigOption = None, speed: SpeedOption = None, tape: TapeOption = None) -> None:
     """Start the group in the background and wait until every process runs."""
-    cfg = settings(config, context, sim__speed=speed, sim__tape=tape)
+    from mmbot.ops.account import unlocked
+
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape))
     from mmbot.clock import mono_ns
     from mmbot.ops.group import Group
 
@@ -108,26 +112,6 @@ def restart(context: typer.Context, name: Annotated[str, typer.Argument(metavar=
         print(json.dumps(vars(done)))
     else:
         print(f"{done.name}: pid {done.old_pid} → {done.new_pid}, epoch {done.old_epoch} → {done.new_epoch}, in RUN after {done.seconds:.2f} s")
-
-
-@app.command("cancel-all")
-def cancel_all(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Cancel every order of the account at the venue and verify it, whatever state the bot is in."""
-    cfg = running_settings(config, context)
-    from mmbot.ops.flatten import cancel_everything
-
-    done = cancel_everything(cfg)
-    if as_json:
-        print(json.dumps({"before": [o.id for o in done.before], "cancelled": done.cancelled, "left": done.left, "new": done.new}))
-    else:
-        for o in done.before:
-            fate = "STILL LIVE: " + done.reasons.get(o.id, "no reason given") if o.id in done.left else "gone"
-            print(f"{o.id}  {o.side} {o.original_size} @ {o.price} {o.outcome}  {fate}")
-        print(f"{len(done.before)} orders rested, {len(done.cancelled)} cancelled, {len(done.left)} left; read back from {cfg.venue.clob_url}")
-        if done.new:
-            _say(f"{len(done.new)} new orders appeared meanwhile: the bot is quoting; `mmbot down` stops it")
-    if done.left:
-        raise typer.Exit(1)
 
 
 # ---- looking
@@ -192,20 +176,7 @@ def latency(context: typer.Context, config: ConfigOption = None, as_json: JsonOp
         console.print(render.latency(hops, shapes, words=console.width >= WIDE))
 
 
-@app.command()
-def doctor(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check machine, memory, ports, venue and account; say what to do about what is wrong."""
-    cfg = running_settings(config, context)
-    from mmbot.cli.render import findings as table
-    from mmbot.ops.doctor import examine
-
-    findings = list(examine(cfg))
-    if as_json:
-        print(json.dumps({"findings": [vars(f) for f in findings]}))
-    else:
-        _console().print(table(findings))
-    if any(f.level == "fail" for f in findings):
-        raise typer.Exit(1)
+venue.register(app)
 
 
 # ---- tools

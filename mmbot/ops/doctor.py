@@ -1,7 +1,7 @@
 """The doctor: is this machine, this memory, this venue and this account fit to trade, and if not what is to be done.
 
 Owns: the list of checks. Each is a function that yields findings and raises nothing that a sick machine could cause. Reads: /proc, /sys,
-the file system, the venue (a handful of GETs, bounded in time). Writes: nothing.
+the file system, the venue (through `doctor_venue`). Writes: nothing.
 """
 
 import asyncio
@@ -10,20 +10,20 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
 from mmbot import clock, config, topology
 from mmbot.errors import UserError
-from mmbot.execution.credentials import Credentials, credentials
-from mmbot.execution.rest import RestClient, VenueError
+from mmbot.execution.keyfiles import read_secret
 from mmbot.ops import warm
+from mmbot.ops.doctor_venue import VENUE_S, account_findings, time_service, venue_findings
+from mmbot.ops.finding import Finding
 from mmbot.ops.group import PAPER_PORTS, conf_path, is_up, leftovers, paper_ports, port_holders
 from mmbot.ops.instance import Instance
 from mmbot.ops.memory import inspect
+from mmbot.ops.view import View
 from shm_layout.segment import DIRECTORY, Form
 from shm_layout.vitals import page_form
 
@@ -31,22 +31,11 @@ CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocks
 #: clock sources that are read without a system call
 FAST_CLOCKS = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter")
 SPINNER_PCT, SPINNER_SAMPLE_S = 60.0, 0.4
-SKEW_WARN_S, SKEW_FAIL_S = 2, 20
-VENUE_S = 4.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``fix`` is what a person does about it."""
-    level: Literal["ok", "warn", "fail"]
-    what: str
-    detail: str
-    fix: str = ""
 
 
 def examine(cfg: config.Settings) -> Iterator[Finding]:
     """All checks, in the order in which things depend on each other."""
-    for check in (_python, _cpus, _clock, _memory, _limits, _kernels, _instance, _segments, _ports, _spinners, _venue):
+    for check in (_python, _cpus, _clock, _memory, _limits, _kernels, _instance, _segments, _ports, _spinners, _key_files, _venue):
         yield from check(cfg)
 
 
@@ -171,14 +160,22 @@ def _spinners(cfg) -> Iterator[Finding]:
         yield Finding("ok", "spinners", "nobody else keeps a CPU busy")
 
 
+def _key_files(cfg) -> Iterator[Finding]:
+    """Files that hold a key: may only we read them?"""
+    for name in ("key_file", "keystore"):
+        if (path := getattr(cfg.account, name)) is not None:
+            try:
+                read_secret(path, f"account.{name}")
+                yield Finding("ok", f"account.{name}", f"{path}, ours alone")
+            except UserError as e:
+                yield Finding("fail", f"account.{name}", str(e), "do what the line says; the bot does not read the file as it is")
+
+
 def _venue(cfg) -> Iterator[Finding]:
-    try:
-        account = credentials(cfg)
-        yield Finding("ok", "account", f"{account.address}, signature type {account.signature_type}, funder {account.funder}")
-    except UserError as e:
-        account = None
-        yield Finding("fail", "account", str(e), "set the variables it names")
-    if cfg.profile == "paper" and not is_up(cfg):
+    found, who = account_findings(cfg)
+    yield from found
+    yield time_service()
+    if cfg.profile == "paper" and not (is_up(cfg) or port_holders([cfg.sim.base_port])):
         yield Finding("ok", "venue", "the exchange of paper mode runs while the group is up: start it to see more")
         return
     try:
@@ -186,42 +183,9 @@ def _venue(cfg) -> Iterator[Finding]:
     except UserError as e:
         yield Finding("fail", "venue", str(e), "`mmbot restart sim`")
         return
-    yield from asyncio.run(_ask_venue(cfg, account, wall))
-
-
-async def _ask_venue(cfg, account: Credentials | None, wall: clock.WallClock) -> list[Finding]:
-    out = []
-    async with RestClient.of(cfg.venue, wall.now_s, account, VENUE_S) as rest:
-        try:
-            skew_s = await rest.server_time() - wall.now_s()
-        except VenueError as e:
-            return [Finding("fail", "venue", str(e), f"is {cfg.venue.clob_url} the right venue.clob_url, and does the network let you there?")]
-        level = "ok" if abs(skew_s) <= SKEW_WARN_S else "warn" if abs(skew_s) <= SKEW_FAIL_S else "fail"
-        out.append(Finding(level, "venue", f"{cfg.venue.clob_url} answers, its clock differs by {skew_s:+.1f} s (whole seconds)",
-                           "" if level == "ok" else "set this machine's clock (chrony, systemd-timesyncd): signed requests carry the time"))
-        if cfg.venue.geoblock_url:
-            out.append(await _geoblock(rest))
-        if account:
-            out += await _account(rest)
-    return out
-
-
-async def _geoblock(rest: RestClient) -> Finding:
-    try:
-        g = await rest.geoblock()
-    except VenueError as e:
-        return Finding("warn", "geoblock", str(e), "the venue may refuse orders from here; ask it again later")
-    where = " ".join(filter(None, (g.country, g.region)))
-    return Finding("fail" if g.blocked else "ok", "geoblock", f"{'blocked' if g.blocked else 'not blocked'} {where}".strip(),
-                   "run from where the venue allows trading" if g.blocked else "")
-
-
-async def _account(rest: RestClient) -> list[Finding]:
-    try:
-        orders, balance = await rest.open_orders(), await rest.balance()
-    except VenueError as e:
-        return [Finding("fail", "API key", str(e), "derive the API credentials of this key again and set MMBOT_ACCOUNT__API_*")]
-    level = "ok" if balance.balance_u6 > 0 else "warn"
-    return [Finding("ok", "API key", f"accepted, {len(orders)} open orders"),
-            Finding(level, "balance", f"{balance.balance_u6 / 1e6:,.2f} dollars", "" if level == "ok" else "deposit before quoting")]
-
+    yield from asyncio.run(venue_findings(cfg, who, wall))
+    if is_up(cfg) and (account := View(cfg).latest("account")) is not None:
+        tier = int(account["tier"])
+        name = TIERS[tier].name if 0 <= tier < len(TIERS) else ""
+        yield Finding("ok", "rate tier", f"{name}, {int(account['order_tokens'])} order and {int(account['cancel_tokens'])} cancel tokens" if name
+                      else "not said yet: the venue names it with the first order")

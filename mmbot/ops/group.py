@@ -9,6 +9,7 @@ does not come up (its last log lines are shown and everything is stopped again).
 import ctypes
 import difflib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mmbot import config, topology
 from mmbot.clock import mono_ns
 from mmbot.errors import UserError
 from mmbot.ops import warm
+from mmbot.ops.account import able_to_ask
 from mmbot.ops.flatten import cancel_everything
 from mmbot.ops.instance import Instance, write_pid
 from mmbot.ops.supervisord import AT_REST, Program, Supervisor, SupervisorError, is_failed_start
@@ -172,8 +174,7 @@ class Group:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(conf_path())]
         with open(self.instance.log_dir / "supervisord.log", "ab") as log:
             child = subprocess.Popen(command, env=self.instance.environment(sys.executable), stdin=subprocess.DEVNULL, stdout=log,
-                                     stderr=log, start_new_session=True, pass_fds=(lock,),
-                                     preexec_fn=in_child_dies_with_us() if die_with_parent else None)
+                                     stderr=log, start_new_session=True, pass_fds=(lock,), preexec_fn=before_supervisord(die_with_parent))
         write_pid(lock, child.pid)
         self.say(f"supervisord has pid {child.pid}")
         return child
@@ -227,7 +228,10 @@ class Group:
             held = leftovers(self.cfg)
             if not held:
                 raise UserError(f"{self.cfg.run.name} is not running")
-            self._stop_leftovers(held)
+            self._stop_leftovers({n: pid for n, pid in held.items() if n != "sim"})
+            if "executor" in held and _state(View(self.cfg), "executor") != "HALT":
+                self._cancel_from_here()
+            self._stop_leftovers(leftovers(self.cfg))
             return
         try:
             self._stop_programs()
@@ -253,11 +257,12 @@ class Group:
     def _cancel_from_here(self) -> None:
         """The executor could not say goodbye, so its orders may rest: cancel them over a connection of our own."""
         try:
-            done = cancel_everything(self.cfg)
+            done = cancel_everything(able_to_ask(self.cfg))
         except UserError as e:
             self.say(f"the executor did not end in order and its orders could not be cancelled from here: {e}")
             return
-        self.say(f"the executor did not end in order: {len(done.cancelled)} orders cancelled from here, {len(done.left)} left")
+        self.say(f"the executor did not end in order: {len(done.cancelled)} orders cancelled from here, {len(done.left)} left"
+                 + (f" ({done.trouble})" if done.trouble else ""))
 
     def _wait_rest(self, names: list[str]) -> None:
         deadline = mono_ns() + int(STOP_S * 1e9)
@@ -328,10 +333,17 @@ class Group:
         raise UserError(self._failure(name, "did not come back"))
 
 
-def in_child_dies_with_us() -> Callable[[], None]:
-    """For Popen's preexec_fn: the child gets SIGTERM from the kernel when this process ends, however it ends."""
-    libc = ctypes.CDLL(None)        # loaded here: the child may only make the call
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def before_supervisord(die_with_parent: bool) -> Callable[[], None]:
+    """For Popen's preexec_fn: no core files, which would hold keys; with ``die_with_parent`` the child gets SIGTERM from the kernel when this
+    process ends, however it ends."""
+    libc = ctypes.CDLL(None)        # loaded here: the child may only make the calls
+
+    def prepare() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if die_with_parent:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return prepare
 
 
 def is_up(cfg: config.Settings) -> bool:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CONF = ROOT / "supervisor.conf"
 #: who gets which secrets of the account; everybody else gets none
 SECRETS = {"executor": {"PRIVATE_KEY", "API_KEY", "API_SECRET", "API_PASSPHRASE"}, "guardian": {"API_KEY", "API_SECRET", "API_PASSPHRASE"},
-           "feed_user": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}}
+           "feed_user": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}, "feed_oracle": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}}
 #: what every program must say, whatever its name
 COMMON = {"autorestart": "true", "stopsignal": "TERM", "killasgroup": "true", "redirect_stderr": "true"}
 
