@@ -27,6 +27,8 @@ from shm_layout.records import DOWN, UP
 
 KEEP_STAMPS = 20_000
 SNAPSHOT_POINTS = 120
+#: filters that are called otherwise than what they look at
+FILTER_KEYS = {"event_slug": "eventSlug", "market_slug": "slug"}
 SPOT_TOPICS = ("crypto_prices", "crypto_prices_chainlink")
 
 _decode = msgspec.json.Decoder(dict).decode
@@ -332,7 +334,7 @@ class RtdsLink(Link):
         asked = self.topics.get(topic)
         if asked is None or asked[0] not in ("*", kind) or asked[1] is None:
             return
-        if all(str(payload.get(k, "")).lower() == v for k, v in asked[1].items()):
+        if all(str(payload.get(FILTER_KEYS.get(k, k), "")).lower() == v for k, v in asked[1].items()):
             self.send(self._id + data[1:])
 
     def gone(self) -> None:

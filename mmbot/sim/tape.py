@@ -14,6 +14,10 @@ Can go wrong: a tape file missing or broken (UserError at load); the end of a ta
 silent.
 """
 
+import hashlib
+
+import msgspec
+
 from mmbot.config import Sim
 from mmbot.errors import UserError
 from mmbot.sim import oracle
@@ -22,6 +26,7 @@ from mmbot.sim.participants import Flow, RecordedMarket
 from mmbot.sim.spot import Binance
 from mmbot.sim.tapes import btc15m, chainlink_day, probe
 from mmbot.sim.tapes.window import Window
+from shm_layout.records import DOWN, UP
 
 TAPES = {"btc15m": btc15m.Source, "chainlink-day": chainlink_day.Source, "probe": probe.Source}
 AHEAD = 2                  # listed windows after the current one
@@ -40,6 +45,7 @@ class Tape:
         self.probes = 0            # steps of the probe so far; grows just before the first frame of a step leaves
         self.probe_ms = 0          # when that was
         self._source = source
+        self._version = settings.version
         self._last = last
         self._now_ms = source.start_wall_ms
         self._flow = Flow(settings.seed, settings.frames_per_s, settings.speed)
@@ -108,6 +114,8 @@ class Tape:
         while self._next_build <= until:
             i = self._next_build
             window = self._source.build(i)
+            if self._version == "v2" or (self._version == "alternate" and i % 2):
+                window = Window(as_v2(window.spec), window.rows, window.outcome, window.strike_e18, window.final_e18, window.resolve_ms)
             self._windows[i] = self._results[i] = window
             self._index_of[window.spec.condition_id] = i
             self._next_build += 1
@@ -145,6 +153,13 @@ class Tape:
                 if listed:
                     exchange.resolve(cid, window.outcome, now_ms)
                 self._open.remove(i)
+
+
+def as_v2(spec: MarketSpec) -> MarketSpec:
+    """The same window as a market of the newer protocol: its tokens are position ids (module 1, a market's number, the outcome)."""
+    number = int(hashlib.sha256(spec.condition_id.encode()).hexdigest()[:32], 16) << 104
+    up, down = (str(1 << 248 | number | outcome) for outcome in (UP, DOWN))
+    return msgspec.structs.replace(spec, version="v2", token_up=up, token_down=down)
 
 
 def load(name: str, settings: Sim) -> Tape:
