@@ -290,7 +290,8 @@ class Answers:
         self._touch(o)
 
     def answer_over(self, o: Order, matched_u6: int, reason: str, now: int) -> None:
-        """Asked by id, the venue says the order is over, with so much matched."""
+        """Asked by id, the venue says the order is over, with so much matched; ``reason`` "absent": it does not know the id."""
+        o.confirmed = o.confirmed or reason != "absent"
         self.matched(o, matched_u6, now)
         self._events.append((OE_CANCELED, now, o, ST_MATCHED if o.rest_u6 <= DUST_U6 else ST_CANCELED))
         self.finish(o, reason, now)
