@@ -55,7 +55,7 @@ class Replay:
         self.market = self.channel.markets[3]
         self.tokens, self.newest_ms = tokens, 0
         self.tops = Counter()
-        self.wrong = 0
+        self.wrong = self.odd_prints = 0
 
     def _publish(self, market: mc.Market) -> None:
         self.published += 1
@@ -72,6 +72,7 @@ class Replay:
             self._compare(frame)
         self.market.proof.poll(now, 10_000)
         self.wrong += self.market.proof.wrong(now)
+        self.odd_prints += self.channel.judged_prints(self.market, now)
 
     def finish(self) -> None:
         """Let everything have its turn."""
@@ -227,7 +228,8 @@ def main() -> None:
               + ", ".join(f"{c[k]} {k}" for k in ("no_hash", "no_snapshot", "late", "old", "behind", "lost")))
         print(f"prices searched: {c['searches']}; books that differed from what the changes had made: {c['silent']}; repairs {run.channel.repairs}")
         print(f"tops: {run.tops['agree']} of {run.tops['stated']} agree ({run.tops['agree'] / max(1, run.tops['stated']):.4%})")
-        print(f"records {run.published}, with flags {dict(run.flags)}; moments called wrong {run.wrong}; complaints {len(run.bad)}")
+        print(f"records {run.published}, with flags {dict(run.flags)}; moments called wrong {run.wrong}; odd prints {run.odd_prints}; "
+              f"complaints {len(run.bad)}")
     else:
         print("no capture given (first argument or MARKET_CAPTURE): hashes and tops are not proved")
     if sessions and Path(sessions).exists():

@@ -74,6 +74,19 @@ class Feeds(Section):
     bybit: bool = True
 
 
+class Books(Section):
+    """How the market feed proves its books and tells a quiet stream from a dead one."""
+    links: int = Field(2, ge=1, le=4, description="sockets that carry the same market stream")
+    hashes_per_s: int = Field(2000, ge=0, description="book hashes recomputed per second at most; 0: none")
+    hold_ms: float = Field(250.0, ge=0, le=2000, description="wait so long for frames stamped earlier before a hash is judged")
+    quiet_ms: float = Field(400.0, ge=50, description="ask REST for the books after so long without a frame")
+    ask_every_ms: float = Field(400.0, ge=100, description="... and again no sooner than this")
+    grace_ms: float = Field(250.0, ge=0, description="a newer and different REST book stands so long before the stream is called dead")
+    behind_ms: float = Field(800.0, ge=100, description="a socket that misses for so long what another one brings is made anew")
+    dead_ms: float = Field(2000.0, ge=200, description="silence for so long without any proof: the socket is made anew")
+    rest_timeout_s: float = Field(1.0, gt=0, description="of one REST question")
+
+
 class Strategy(Section):
     """The parameter block of the core: names and order are those of shm_layout.records.PARAMS (without version and stamp)."""
     target_total: float = Field(0.992, gt=0.5, lt=1)
@@ -188,6 +201,7 @@ class Settings(BaseSettings):
     account: Account = Account()
     markets: Markets = Markets()
     feeds: Feeds = Feeds()
+    books: Books = Books()
     strategy: Strategy = Strategy()
     execution: Execution = Execution()
     guardian: Guardian = Guardian()

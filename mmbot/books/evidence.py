@@ -18,8 +18,6 @@ Can go wrong: REST and stream lie alike (nothing can tell); a stream that is lat
 which is what one wants of it.
 """
 
-from dataclasses import dataclass, field
-
 ALIVE, QUIET, ASKING, CLAIMED, DEAD, WRONG, UNPROVEN = "alive", "quiet", "asking", "claimed", "dead", "wrong", "unproven"
 #: what a REST answer is to our book
 SAME, DIFFERENT, OLDER, GHOST, NOTHING = "same", "different", "older", "ghost", "nothing"
@@ -28,34 +26,32 @@ TOKEN_NS = 800_000_000      # a token that is not named for so long while its si
 MISSED = 3                  # ... or a link that has missed so many frames of the other one
 
 
-@dataclass(frozen=True)
 class Limits:
-    """How long things may take, ns."""
-    quiet_ns: int = 400_000_000
-    every_ns: int = 400_000_000
-    grace_ns: int = 250_000_000
-    behind_ns: int = 800_000_000
-    dead_ns: int = 2_000_000_000
+    """How long things may take, ns: ``quiet_ns`` without a frame before REST is asked, ``every_ns`` between questions, ``grace_ns`` for frames
+    that are under way, ``behind_ns`` for the second link to bring what the first one brought, ``dead_ns`` of silence without a proof."""
+    __slots__ = ("quiet_ns", "every_ns", "grace_ns", "behind_ns", "dead_ns")
+
+    def __init__(self, quiet_ns: int = 400_000_000, every_ns: int = 400_000_000, grace_ns: int = 250_000_000, behind_ns: int = 800_000_000,
+                 dead_ns: int = 2_000_000_000):
+        self.quiet_ns, self.every_ns, self.grace_ns, self.behind_ns, self.dead_ns = quiet_ns, every_ns, grace_ns, behind_ns, dead_ns
 
 
-@dataclass
 class Witness:
-    """What is known of one market's data. 0 means never."""
-    heard_ns: int = 0           # a frame of this market, on any link
-    proof_ns: int = 0           # asked at this time, REST had our book
-    asked_ns: int = 0           # last asked
-    claim_ns: int = 0           # asked at this time, REST had a newer and different book; 0: no such claim
-    claimed_ns: int = 0         # when that answer came
-    claims: int = 0             # answers that said so
-    frozen: bool = False
+    """What is known of one market's data; 0 means never. ``heard_ns``: a frame of this market, on any link; ``proof_ns``: asked then, REST had our
+    book; ``asked_ns``: last asked; ``claim_ns``: asked then, REST had a newer and different book (0: no such claim), ``claimed_ns``: when
+    that answer came, ``claims``: how many answers said so; ``frozen``: judged dead and not healed since."""
+    __slots__ = ("heard_ns", "proof_ns", "asked_ns", "claim_ns", "claimed_ns", "claims", "frozen")
 
-    def fresh_ns(self) -> int:
-        """The newest time at which our book is known to have been the venue's."""
-        return max(self.heard_ns, self.proof_ns)
+    def __init__(self):
+        self.start(0)
 
     def start(self, now_ns: int) -> None:
         """Another market, or a new stream: nothing is held against it."""
         self.heard_ns, self.proof_ns, self.asked_ns, self.claim_ns, self.claimed_ns, self.claims, self.frozen = now_ns, 0, 0, 0, 0, 0, False
+
+    def fresh_ns(self) -> int:
+        """The newest time at which our book is known to have been the venue's."""
+        return max(self.heard_ns, self.proof_ns)
 
 
 def wants_answer(w: Witness, now_ns: int, limits: Limits, doubtful: bool) -> bool:
@@ -97,13 +93,13 @@ def verdict(w: Witness, now_ns: int, limits: Limits, claim_stands: bool) -> str:
     return UNPROVEN if now_ns - w.fresh_ns() >= limits.dead_ns else ASKING
 
 
-@dataclass
 class LinkWitness:
     """One of the feed's links: ``made_ns`` 0: not connected; ``missed`` frames others brought since its newest one."""
-    made_ns: int = 0
-    heard_ns: int = 0
-    missed: int = 0
-    renewed_ns: int = field(default=-RENEW_NS)
+    __slots__ = ("made_ns", "heard_ns", "missed", "renewed_ns")
+
+    def __init__(self):
+        self.made_ns = self.heard_ns = self.missed = 0
+        self.renewed_ns = -RENEW_NS
 
 
 def behind(link: LinkWitness, others: list[LinkWitness], now_ns: int, limits: Limits) -> bool:

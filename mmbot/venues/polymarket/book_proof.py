@@ -204,7 +204,7 @@ class BookProof:
                     bk.set_at(self.shadow, token, 1 - side, bk.PX_END - px, size, t_ms, 0)
         for _, _, t_recv_ns, kind, token, rest in group:
             if kind == _BOOK:
-                self._book(token, t_ms, t_recv_ns, *rest)
+                self._book(token, t_ms, t_recv_ns, late, *rest)
 
     def _changes(self, token: int, t_ms: int, changes: list, late: bool, now_ns: int) -> None:
         snap, why = int(self.shadow[bk.H_SNAP + token]), ""
@@ -279,7 +279,7 @@ class BookProof:
             self.bad_since_ns[token] = t_recv_ns
         self.bad[token] += n
 
-    def _book(self, token: int, t_ms: int, t_recv_ns: int, bids: bytes, asks: bytes, want: tuple) -> None:
+    def _book(self, token: int, t_ms: int, t_recv_ns: int, late: bool, bids: bytes, asks: bytes, want: tuple) -> None:
         s = self._scratch
         frame = s.frame
         bk.reset(frame, 0)
@@ -300,7 +300,7 @@ class BookProof:
                 self.counts["books_bad"] += 1
         if self.shadow[bk.H_SNAP + token] and bk.differences(self.shadow, frame, token, t_ms, 0) > 0:
             self.counts["silent"] += 1
-        if bk.apply_snapshot(self.shadow, token, t_ms, *levels, s.px, s.size) == 1 and proved:
+        if bk.apply_snapshot(self.shadow, token, t_ms, *levels, s.px, s.size) == 1 and proved and not late:
             self._on_proved(token, t_ms)
 
     # hashes
