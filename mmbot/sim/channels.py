@@ -93,12 +93,7 @@ class MarketLink(Link):
             return
         self.hub.index(self)
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.hub.open.add(self)
-
     def gone(self) -> None:
-        self.hub.open.discard(self)
         self.tokens.clear()
         self.hub.index(self, drop=True)
 
@@ -134,12 +129,7 @@ class UserLink(Link):
         """Is this market inside the client's filter?"""
         return self.markets is None or condition_id in self.markets
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.hub.open.add(self)
-
     def gone(self) -> None:
-        self.hub.open.discard(self)
         for links in self.hub.users.values():
             if self in links:
                 links.remove(self)
@@ -157,7 +147,6 @@ class Hub(Listener):
         self.ledger: Ledger | None = None             # set by the server once the past is recovered
         self.notices: Accounts | None = None          # who keeps the notifications of accounts
         self.public: Callable[[Trade], None] = lambda trade: None      # where trades are shown to everybody
-        self.open: set[Link] = set()                  # all sockets of both channels
         self.links: list[MarketLink] = []
         self.users: dict[str, list[UserLink]] = {}
         self._by_market: dict[str, list[MarketLink]] = {}

@@ -26,7 +26,7 @@ from mmbot.sim.limits import CANCELS, ORDERS, Limits, Refused
 from mmbot.sim.market_rest import MarketData
 from mmbot.sim.orders import OrderError
 from mmbot.sim.paging import page
-from mmbot.sim.reward_rest import Rewards
+from mmbot.sim.reward_rest import PUSD, Rewards
 
 MAX_CANCELS = 1000
 E_NOT_READY = "the market is not yet ready to process new orders"
@@ -273,7 +273,12 @@ class GammaRest(Service):
         self.routes = {("GET", "/events/slug/"): self._by_slug, ("GET", "/events"): self._events, ("GET", "/markets"): self._markets}
 
     def _event(self, market: Market) -> dict:
-        return self.event_json(market.spec, market.state(), self.exchange.clock.now_s(), self.resolution(market.spec))
+        event = self.event_json(market.spec, market.state(), self.exchange.clock.now_s(), self.resolution(market.spec))
+        if rate := self.exchange.settings.rewards_per_day:
+            event["markets"][0]["clobRewards"] = [{
+                "id": "1", "conditionId": market.condition_id, "assetAddress": PUSD, "rewardsAmount": 0, "rewardsDailyRate": rate,
+                "startDate": wire.iso(market.spec.end_s - 86_400)[:10], "endDate": wire.iso(market.spec.end_s)[:10]}]
+        return event
 
     def _by_slug(self, r: Request):
         for market in self.exchange.markets.values():

@@ -135,6 +135,15 @@ class World:
         except urllib.error.HTTPError as e:
             return e.code, json.loads(e.read()), dict(e.headers)
 
+    def text(self, method, path, headers=None):
+        """(status, text, headers) of an answer that need not be JSON."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.base}{path}", None, headers or {}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read().decode(), dict(answer.headers)
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode(), dict(e.headers)
+
     def l2(self, method, path, body=None, **wrong):
         """A private request of the paper account; ``wrong`` replaces headers."""
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()

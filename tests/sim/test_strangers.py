@@ -226,7 +226,8 @@ def test_polymarket_client_async_session_with_streams(world):
     placed, legs, fine, cancelled, chained, trades, notices, market, user = asyncio.run(_async_session(world))
     assert [leg.ok for leg in legs] == [True, True, False] and fine.status == "live" and chained.heartbeat_id
     assert set(cancelled.canceled) == {legs[0].order_id, legs[1].order_id, fine.order_id}
-    assert {e.type for e in market} == {"book", "price_change", "best_bid_ask", "last_trade_price", "tick_size_change", "market_resolved", "new_market"}
+    assert {e.type for e in market} == {"book", "price_change", "best_bid_ask", "last_trade_price", "tick_size_change", "market_resolved",
+                                        "new_market"}
     changes = [e.payload for e in user if e.type == "order" and e.payload.id == placed.order_id]
     assert [(c.order_event_type, str(c.size_matched)) for c in changes] == [("PLACEMENT", "0"), ("UPDATE", "4"), ("UPDATE", "10")]
     assert sorted(e.payload.status for e in user if e.type == "trade") == ["CONFIRMED"] * 2 + ["MATCHED"] * 2 + ["MINED"] * 2
@@ -291,7 +292,8 @@ def _v2_reads(client):
     info = client.get_clob_market_info(CID)
     assert (info["mos"], info["mts"], info["v"], info["itode"], info["fd"]) == (5.0, 0.01, "v1", True, {"r": 0.07, "e": 1, "to": True})
     assert client.get_market(CID)["minimum_order_size"] == 5 and client.get_markets()["data"][0]["condition_id"] == CID
-    assert set(client.get_simplified_markets()["data"][0]) == {"condition_id", "rewards", "tokens", "active", "closed", "archived", "accepting_orders"}
+    assert set(client.get_simplified_markets()["data"][0]) == {"condition_id", "rewards", "tokens", "active", "closed", "archived",
+                                                               "accepting_orders"}
     history = client.get_prices_history(PricesHistoryParams(market=UP_TOKEN, interval="1h"))["history"]
     assert history[-1]["p"] == 0.51 and history[-1]["t"] > 1_795_000_000
 
@@ -309,9 +311,10 @@ def _v2_orders(client) -> list[str]:
     assert refused(client.post_order, limit(0.60, 5), OrderType.GTC, post_only=True) == (400, str({"error": CROSSES}))
     assert "lower than the minimum: 5" in refused(client.post_order, limit(0.45, 4), OrderType.GTC)[1]
     client._ClobClient__tick_sizes = {UP_TOKEN: "0.001"}
-    stale = client.create_order(OrderArgsV2(token_id=UP_TOKEN, price=0.455, size=7, side="BUY"), CreateOrderOptions(tick_size="0.001", neg_risk=False))
+    fine, neg_risk = CreateOrderOptions(tick_size="0.001", neg_risk=False), CreateOrderOptions(tick_size="0.01", neg_risk=True)
+    stale = client.create_order(OrderArgsV2(token_id=UP_TOKEN, price=0.455, size=7, side="BUY"), fine)
     assert "Price (0.455) breaks minimum tick size rule: 0.01" in refused(client.post_order, stale, OrderType.GTC)[1]
-    foreign = client.create_order(OrderArgsV2(token_id=UP_TOKEN, price=0.44, size=7, side="BUY"), CreateOrderOptions(tick_size="0.01", neg_risk=True))
+    foreign = client.create_order(OrderArgsV2(token_id=UP_TOKEN, price=0.44, size=7, side="BUY"), neg_risk)
     assert refused(client.post_order, foreign, OrderType.GTC) == (400, str({"error": "order_version_mismatch"}))
     assert [o["id"] for o in client.get_open_orders()] == ids
     assert [o["id"] for o in client.get_open_orders(OpenOrderParams(asset_id=DOWN_TOKEN))] == [ids[2]]
@@ -323,7 +326,8 @@ def _v2_orders(client) -> list[str]:
 def _v2_fill(client, world, ids):
     world.do(lambda x, now: (setattr(x, "_takes", 1), x.take(CID, SELL, 5100, 10_000_000, now)))
     for _ in range(2):
-        order = client.create_market_order(MarketOrderArgsV2(token_id=UP_TOKEN, amount=5.2, side="BUY", price=0.52, order_type=OrderType.FOK), OPTIONS)
+        args = MarketOrderArgsV2(token_id=UP_TOKEN, amount=5.2, side="BUY", price=0.52, order_type=OrderType.FOK)
+        order = client.create_market_order(args, OPTIONS)
         assert client.post_order(order, OrderType.FOK)["transactionsHashes"]
     world.wait(lambda x: all(t.status == "CONFIRMED" for t in x.trades.values()))
     trades = client.get_trades()
