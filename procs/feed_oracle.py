@@ -21,6 +21,7 @@ from shm_layout import records as r
 from shm_layout import seqlock
 
 DATA_TIMEOUT_S = 5.0            # prints come each second; holes of some seconds are usual, then a new connection does no harm
+USUAL_DELAY_NS = 3_000_000_000  # from a print's own second until a source sends it; nearly all are faster
 ROWS_NS = 1_000_000_000
 RESTART_NS = 5_000_000_000      # a link is not made anew for missing frames more often than this
 
@@ -118,8 +119,10 @@ class OracleFeed:
 
     def take(self, p: prints.Print, t_recv_ns: int) -> None:
         """One print of either source: out with it if it is news, with no trust if it contradicts."""
-        self.watch.seen(p)
+        self.watch.seen(p, t_recv_ns)
         state = self._state.rec[0]
+        if (late_ns := p.t_exch_ns - p.t_obs_ms * 1_000_000 - USUAL_DELAY_NS) > 0:      # an old one, out of a snapshot: it is as old as it says
+            t_recv_ns -= int(self.actor.clock.mono_delay_s(late_ns / 1e9) * 1e9)
         taken = self.merger.take(p, t_recv_ns)
         if taken.conflict:
             self.actor.error("sources_disagree", taken.conflict)

@@ -8,6 +8,7 @@ trusted), a source falls silent while the other speaks (frozen), both fall silen
 Markets are settled by the TWAP-60 print stamped exactly at a window's start and end. Source: venue protocol, RTDS, PolyBolt, resolution rule.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 from mmbot.venues.numbers import BadValue, scaled
@@ -24,12 +25,12 @@ MISSING_MS = 5_000
 KEPT = 400
 MAX_STAMP_MS = 4_000_000_000_000
 
-#: a source of which nothing at all came for so long, while the other has a newer print, is frozen ...
-SILENT_NS = 1_600_000_000
-#: ... and so is one whose prints of a kind are this much older than the other's, although it speaks
-LAG_MS = 4_000
-#: one connection is given so long before it is suspected again
-GRACE_NS = 5_000_000_000
+#: a source of which nothing at all came for so long, while the other showed a newer print this long ago, is frozen ...
+SILENT_NS, SLOWER_NS = 1_600_000_000, 500_000_000
+#: ... and so is one that owes so many prints of a kind for as many seconds, although it speaks
+LAG_PRINTS = 4
+#: one connection is given so long before it is suspected again, longer each time
+GRACE_NS, MAX_PAUSE_NS = 5_000_000_000, 60_000_000_000
 _OTHER = {r.OS_RTDS: r.OS_POLYBOLT, r.OS_POLYBOLT: r.OS_RTDS}
 SOURCES = {r.OS_RTDS: "RTDS", r.OS_POLYBOLT: "PolyBolt"}
 KINDS = {r.OK_SPOT: "spot", r.OK_TWAP60: "TWAP-60"}
@@ -129,6 +130,8 @@ class Merger:
         while len(seen) > KEPT:
             del seen[min(seen)]
         newest = p.t_obs_ms > self._newest[p.kind]
+        if p.kind == r.OK_TWAP60 and not self._newest[p.kind]:
+            self._said_ms = p.t_obs_ms // BOUNDARY_MS * BOUNDARY_MS      # what was before us is not missing
         if newest:
             self._newest[p.kind] = p.t_obs_ms
             self._count_missing(p.kind)
@@ -157,8 +160,8 @@ class Merger:
 
     def _count_missing(self, kind: int) -> None:
         until, at = self._newest[kind] - MISSING_MS, self._checked[kind]
-        if not at or until - at > KEPT * SECOND_MS:
-            self._checked[kind] = until // SECOND_MS * SECOND_MS
+        if not at or until - at > KEPT * SECOND_MS:         # the first, or after so long that nothing can be said
+            self._checked[kind] = self._newest[kind] // SECOND_MS * SECOND_MS
             return
         while at + SECOND_MS <= until:
             at += SECOND_MS
@@ -166,7 +169,7 @@ class Merger:
         self._checked[kind] = at
 
     def missing_boundary(self) -> int:
-        """Second of a boundary that is over and got no print at all, said once; 0 when there is none."""
+        """Second of a boundary that has passed and got no print at all, said once; 0 when there is none."""
         newest = self._newest[r.OK_TWAP60]
         at = newest // BOUNDARY_MS * BOUNDARY_MS
         if at <= self._said_ms or newest - at <= STAND_IN_MS:
@@ -182,46 +185,59 @@ class Watch:
     def __init__(self) -> None:
         self._heard = dict.fromkeys(SOURCES, 0)
         self._newest = {(s, k): 0 for s in SOURCES for k in KINDS}
+        #: what a source has still to show: (observation, when the other one showed it), oldest first
+        self._owed: dict[tuple[int, int], deque[tuple[int, int]]] = {(s, k): deque(maxlen=KEPT) for s in SOURCES for k in KINDS}
         self._quiet_until = dict.fromkeys(SOURCES, 0)
+        self._pause_ns = dict.fromkeys(SOURCES, GRACE_NS)
         self._accused = dict.fromkeys(SOURCES, False)
         self.false_alarms = 0
 
     def connected(self, source: int, now_ns: int) -> None:
-        """A new link of a source: it is taken to know what the other knows, and gets its grace."""
+        """A new link of a source: it owes nothing of what the other showed before."""
         self._heard[source] = now_ns
         self._accused[source] = False
         for kind in KINDS:
-            self._newest[source, kind] = max(self._newest[source, kind], self._newest[_OTHER[source], kind])
+            self._owed[source, kind].clear()
 
     def lost(self, source: int) -> None:
         """No link: no verdict."""
         self._heard[source] = 0
 
     def heard(self, source: int, now_ns: int) -> None:
-        """Data of any kind came from a source. If it was just called frozen, it was not."""
+        """Data of any kind came from a source. If its silence was just held against it, that was wrong."""
         if self._accused[source]:
             self._accused[source] = False
             self.false_alarms += 1
         self._heard[source] = now_ns
 
-    def seen(self, p: Print) -> None:
-        """A print came."""
-        self._newest[p.source, p.kind] = max(self._newest[p.source, p.kind], p.t_obs_ms)
+    def seen(self, p: Print, now_ns: int) -> None:
+        """A print came: what it covers is owed no more, and the other source owes it if it has not shown it."""
+        key, other = (p.source, p.kind), (_OTHER[p.source], p.kind)
+        if p.t_obs_ms <= self._newest[key]:
+            return
+        self._newest[key] = p.t_obs_ms
+        self._pause_ns[p.source] = GRACE_NS
+        owed = self._owed[key]
+        while owed and owed[0][0] <= p.t_obs_ms:
+            owed.popleft()
+        if p.t_obs_ms > self._newest[other]:
+            self._owed[other].append((p.t_obs_ms, now_ns))
 
     def frozen(self, source: int, now_ns: int) -> str:
-        """Why a source must be frozen, "" when nothing says so. Said once per `GRACE_NS`."""
-        other = _OTHER[source]
-        heard = self._heard[source]
-        if not heard or not self._heard[other] or now_ns < self._quiet_until[source] or now_ns - self._heard[other] > SILENT_NS:
+        """Why a source must be frozen, "" when nothing says so. Said again after a pause that doubles while the source shows nothing."""
+        other, heard = _OTHER[source], self._heard[source]
+        if not heard or now_ns < self._quiet_until[source] or now_ns - self._heard[other] > SILENT_NS:
             return ""
-        ahead = {kind: self._newest[other, kind] - self._newest[source, kind] for kind in KINDS if self._newest[other, kind]}
+        oldest = min((owed[0][1] for kind in KINDS if (owed := self._owed[source, kind])), default=now_ns)
+        kind = max(KINDS, key=lambda k: len(self._owed[source, k]))
+        owes = len(self._owed[source, kind])
         why = ""
-        if now_ns - heard > SILENT_NS and max(ahead.values(), default=0) > 0:
+        if now_ns - heard > SILENT_NS and now_ns - oldest > SLOWER_NS:
             why = f"silent for {(now_ns - heard) / 1e9:.1f} s while {SOURCES[other]} prints"
             self._accused[source] = True
-        elif max(ahead.values(), default=0) >= LAG_MS:
-            kind = max(ahead, key=ahead.get)
-            why = f"its {KINDS[kind]} stands {ahead[kind] / 1000:g} s behind {SOURCES[other]}"
+        elif owes >= LAG_PRINTS and now_ns - self._owed[source, kind][0][1] > LAG_PRINTS * SECOND_MS * 1_000_000:
+            why = f"its {KINDS[kind]} is {owes} prints behind {SOURCES[other]}"
         if why:
-            self._quiet_until[source] = now_ns + GRACE_NS
+            self._quiet_until[source] = now_ns + self._pause_ns[source]
+            self._pause_ns[source] = min(2 * self._pause_ns[source], MAX_PAUSE_NS)
         return why
