@@ -91,9 +91,16 @@ def call(url: str, method: str, path: str, body: dict | None = None) -> dict:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as e:
-        raise UserError(json.load(e).get("error", f"the exchange at {url} answered {e.code}")) from None
+        raise UserError(_reason(e) or f"what answers at {url} is not the exchange of this build (HTTP {e.code}): restart it") from None
     except (urllib.error.URLError, OSError, ValueError) as e:
         raise UserError(f"no exchange answers at {url} ({getattr(e, 'reason', e)}): start it with `mmbot sim`, `mmbot up` or `mmbot run`") from None
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]) if error.code == 400 else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def table(catalogue: dict, about: dict | None):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mmbot.cli import keys, venue
+from mmbot.cli import faults, keys, venue
 from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
@@ -130,7 +130,7 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
         console = _console()
         wide = console.width >= WIDE
         for part in (render.headline(picture), render.processes(picture.processes, errors=wide), render.markets(picture.markets, wide),
-                     render.account(picture.account)):
+                     render.account(picture.account), *render.warnings(picture)):
             console.print(part)
     if not running:
         raise typer.Exit(NOT_RUNNING)
@@ -192,6 +192,9 @@ def sim(context: typer.Context, config: ConfigOption = None, as_json: JsonOption
     from mmbot.cli import exchange
 
     exchange.run(cfg, as_json)
+
+
+faults.register(simulator)
 
 
 @app.command()

@@ -94,14 +94,42 @@ def table(title: str | None, *columns: tuple, compact: bool = False) -> Table:
 def processes(rows: tuple[ProcessView, ...], errors: bool = True, compact: bool = False) -> Table:
     """The processes: state, identity, load, and the last thing each complained about."""
     t = table("processes", ("name", "left"), ("state", "left"), ("pid", "right", "dim"), ("cpu", "right"), ("beat", "right"),
-              ("busy", "right"), ("rss", "right"), ("restarts", "right"), *([("last error", "left", "dim")] if errors else []), compact=compact)
+              ("busy", "right"), ("rss", "right"), ("restarts", "right"), *([] if compact else [("stalls", "right"), ("worst", "right")]),
+              *([("last error", "left", "dim")] if errors else []), compact=compact)
     for p in rows:
         beat = NONE if p.heartbeat_age_ms is None else Text(ns_text(p.heartbeat_age_ms * 1e6),
                                                             style="red" if p.heartbeat_age_ms > 1000 else "dim")
         t.add_row(p.name, Text(p.state, style=STATE_STYLE.get(p.state, "")), str(p.pid or "–"), str(p.cpu) if p.cpu >= 0 else "–", beat,
                   f"{p.busy_pct:.0f}%", f"{p.rss_mb:.0f}M", Text(str(p.restarts), style="yellow" if p.restarts else "dim"),
+                  *([] if compact else [_alarm(p.stalls, 100), ns_text(p.worst_stall_ms * 1e6) if p.stalls else NONE]),
                   *([error_text(p)] if errors else []))
     return t
+
+
+def warnings(p: Picture) -> list[Text]:
+    """What a person should know beyond the first line: the venue's mode, halts, differences, deafness, reversed fills, books not to be trusted.
+
+    Nothing at all while all is well.
+    """
+    a, out = p.account, []
+    if a.venue_mode != "normal":
+        left = "" if a.venue_mode_left_s is None else f" for {clock_text(a.venue_mode_left_s)}"
+        out.append((f"venue {a.venue_mode}", f"the venue is in this mode{left}"))
+    if own := [h for h in a.halts if h not in ("guard", "starting", "venue_mode")]:
+        out.append(("halted", f"the executor wants no orders: {', '.join(own)}"))
+    if a.difference_s is not None:
+        out.append(("difference", f"our books and the venue's differ for {clock_text(a.difference_s)}: `mmbot reconcile` names it"))
+    if a.unknown:
+        out.append(("unknown", f"the fate of {a.unknown} orders is not known yet"))
+    if a.deaf:
+        out.append(("deaf", f"the user channel did not show {a.deaf} times what the venue had acknowledged"))
+    if a.reversed:
+        out.append(("reversed", f"{a.reversed} fills failed at settlement and were taken back"))
+    for m in p.markets:
+        if m.frozen or m.suspect:
+            out.append(("frozen" if m.frozen else "suspect", f"the book of {window_text(m)} " + ("stands still while the market moves" if m.frozen
+                                                                                                    else "is not trusted until it is read anew")))
+    return [Text.assemble((f" {name} ", "bold yellow"), (text, "yellow"), overflow="ellipsis", no_wrap=True) for name, text in out]
 
 
 def error_text(p: ProcessView) -> str:

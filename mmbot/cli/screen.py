@@ -19,7 +19,7 @@ from shm_layout import records as r
 HISTORY = 60                # points of the PnL line
 FILLS = 3
 HISTORY_EVERY_S = 2.5
-TROUBLE_S = 15.0
+TROUBLE_S, TROUBLE_LINES = 15.0, 5
 GAUGE_CELLS = 16
 WIDE = 120                  # columns from which panels stand side by side
 
@@ -69,13 +69,13 @@ class Screen:
 
     def _trouble(self, p: Picture) -> list[Text]:
         """Processes that are not well, and complaints that are not old."""
-        lines = []
+        lines = render.warnings(p)
         for x in p.processes:
             fresh = x.last_error is not None and (x.error_age_s is None or x.error_age_s < TROUBLE_S)
             if x.state != "RUN" or fresh:
                 lines.append(Text.assemble((f" {x.name} ", "bold"), (f"{x.state} ", render.STATE_STYLE.get(x.state, "")),
                                            (render.error_text(x) if fresh else "", "yellow"), overflow="ellipsis", no_wrap=True))
-        return lines[:4]
+        return lines[:TROUBLE_LINES]
 
 
 def boxed(title: str | Text, inside: RenderableType, style: str = "bright_black", height: int | None = None) -> Panel:

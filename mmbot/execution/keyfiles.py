@@ -103,7 +103,7 @@ def open_keystore(path: Path, passphrase: str) -> str:
         if "MAC" in str(e):
             raise UserError(f"account.keystore {path}: the passphrase is wrong") from None
         raise UserError(f"account.keystore {path} is not a keystore (Web3 Secret Storage, version 3)") from None
-    except (KeyError, TypeError, NotImplementedError, AttributeError):
+    except (KeyError, TypeError, RuntimeError, AttributeError):     # a RuntimeError: a kind of keystore that the library does not know
         raise UserError(f"account.keystore {path} is not a keystore (Web3 Secret Storage, version 3)") from None
 
 

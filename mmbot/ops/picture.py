@@ -30,6 +30,8 @@ class ProcessView:
     last_error: str | None
     error_age_s: float | None = None
     error_count: int = 0
+    stalls: int = 0             # turns of its loop that were late, since it started ...
+    worst_stall_ms: float = 0.0  # ... and by how much at worst
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class MarketView:
     cost: tuple[float, float] = (0.0, 0.0)
     outcome: int = r.NO_OUTCOME
     duration_s: int = 900
+    frozen: bool = False        # the feed has evidence that this book stands still while the market moves
+    suspect: bool = False       # the feed does not trust this book until it is read anew
 
     @property
     def mid_up(self) -> float | None:
@@ -71,7 +75,12 @@ class MarketView:
 
 @dataclass(frozen=True)
 class AccountView:
-    """The account: dollars and counts since the executor's books began. ``pnl`` is marked to mid (`marked_pnl`)."""
+    """The account: dollars and counts since the executor's books began. ``pnl`` is marked to mid (`marked_pnl`).
+
+    halts: why the executor wants no orders; venue_mode, venue_mode_left_s: what the venue lets us do, and how much longer if it said so;
+    deaf: how often the user channel did not show what the venue had acknowledged; difference_s: for how long our books and the venue's
+    differ without explanation; reversed: fills that failed at settlement; tokens: left for orders and cancels.
+    """
     state: str = "boot"
     cash: float = 0.0
     reserved: float = 0.0
@@ -86,6 +95,15 @@ class AccountView:
     live_orders: int = 0
     volume: float = 0.0
     fees: float = 0.0
+    halts: tuple[str, ...] = ()
+    venue_mode: str = "normal"
+    venue_mode_left_s: float | None = None
+    deaf: int = 0
+    difference_s: float | None = None
+    reversed: int = 0
+    tier: int = -1
+    order_tokens: int = 0
+    cancel_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +163,7 @@ class Picture:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fills: tuple[FillView, ...] = ()
     now_ns: int = 0
+    last_flat_ms: float | None = None   # from the guardian's last panic until the venue listed nothing
 
 
 def slug(market_id: int) -> str:
@@ -175,8 +194,11 @@ def marked_pnl(realized: float, markets: tuple[MarketView, ...]) -> float:
 
 
 def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple[str, ...], core_state: str, executor_state: str,
-                    markets: tuple[MarketView, ...]) -> str | None:
-    """None when quotes are out; otherwise the first reason in the order in which a person would look."""
+                    markets: tuple[MarketView, ...], halts: tuple[str, ...] = (), venue_mode: str = "normal") -> str | None:
+    """None when quotes are out; otherwise the first reason in the order in which a person would look.
+
+    ``halts`` of the executor that only repeat what was looked at before (guard, start) are not named again.
+    """
     if core_state != "RUN":
         return f"core is {core_state}"
     if executor_state != "RUN":
@@ -185,6 +207,8 @@ def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple
         return "guardian: " + (", ".join(guard_reasons) or "not yet allowed")
     if account_state != "ready":
         return f"account is {account_state}"
+    if own := [h for h in halts if h not in ("guard", "starting")]:
+        return "executor: " + ", ".join(f"venue is {venue_mode}" if h == "venue_mode" else h for h in own)
     if any(m.quotes for m in markets):
         return None
     gates = sorted({g for m in markets if m.state in ("open", "announced") for g in m.gates})
@@ -197,9 +221,14 @@ def status_json(picture: Picture) -> dict:
     return {
         "profile": picture.profile, "quoting": picture.quoting, "halt_reason": picture.halt_reason,
         "processes": [{k: getattr(p, k) for k in ("name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct",
-                                                  "rss_mb", "last_error")} for p in picture.processes],
-        "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders")} for m in picture.markets],
-        "account": {"cash": round(a.cash, 6), "exposure": round(a.exposure, 6), "fills": a.fills, "pnl": round(a.pnl, 6)},
+                                                  "rss_mb", "last_error", "stalls", "worst_stall_ms")} for p in picture.processes],
+        "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates")}
+                    for m in picture.markets],
+        "account": {"cash": round(a.cash, 6), "exposure": round(a.exposure, 6), "fills": a.fills, "pnl": round(a.pnl, 6), "state": a.state,
+                    "live_orders": a.live_orders, "unknown": a.unknown, "halts": a.halts, "venue_mode": a.venue_mode,
+                    "venue_mode_left_s": a.venue_mode_left_s, "deaf": a.deaf, "difference_s": a.difference_s, "reversed": a.reversed,
+                    "tier": a.tier, "order_tokens": a.order_tokens, "cancel_tokens": a.cancel_tokens},
+        "guard": {"panics": picture.panics, "last_flat_ms": picture.last_flat_ms},
     }
 
 

@@ -131,7 +131,8 @@ class View:
                 row.name, state if live else supervised.get(row.name, state), s["pid"], s["epoch"], s["cpu"],
                 None if age_ms is None else round(max(age_ms, 0.0), 1), max(s["epoch"] - 1, 0), s["busy_pct"] if state == "RUN" else 0.0,
                 _rss_mb(s["pid"]) if live else 0.0, f"{errors[0]['code']}: {errors[0]['text']}" if errors else None,
-                (mono_ns() - errors[0]["last_ns"]) / 1e9 if errors else None, errors[0]["count"] if errors else 0))
+                (mono_ns() - errors[0]["last_ns"]) / 1e9 if errors else None, errors[0]["count"] if errors else 0,
+                s["stalls"], round(s["cycle_max_ns"] / 1e6, 1)))
         return tuple(out)
 
     # ---- rings and hops
@@ -210,7 +211,8 @@ class View:
             gates=tuple(r.gate_names(int(target["gates"]))) if target is not None else (),
             target_total=float(target["target_total"]) if target is not None else None,
             live_orders=int(position["live_orders"]) if position is not None else 0,
-            shares=_pair(position, "qty"), cost=_pair(position, "cost"), outcome=int(row["outcome"]), duration_s=int(row["duration_s"]))
+            shares=_pair(position, "qty"), cost=_pair(position, "cost"), outcome=int(row["outcome"]), duration_s=int(row["duration_s"]),
+            frozen=book is not None and bool(book["flags"] & r.MF_FROZEN), suspect=book is not None and bool(book["flags"] & r.MF_SUSPECT))
 
     def account(self, markets: tuple[MarketView, ...]) -> AccountView:
         """The account as the executor last published it, with the result marked to mid."""
@@ -219,7 +221,14 @@ class View:
             return AccountView()
         dollars = {k: int(a[f"{k}_u6"]) * U6 for k in ("cash", "reserved", "exposure", "realized", "volume", "fees")}
         counts = {k: int(a[k]) for k in ("orders", "cancels", "fills", "rejects", "unknown", "live_orders")}
-        return AccountView(state=ACCOUNT_STATES.get(int(a["state"]), "?"), pnl=marked_pnl(dollars["realized"], markets), **dollars, **counts)
+        now, until, since = mono_ns(), int(a["venue_mode_until_ns"]), int(a["difference_since_ns"])
+        mode = int(a["venue_mode"])
+        return AccountView(
+            state=ACCOUNT_STATES.get(int(a["state"]), "?"), pnl=marked_pnl(dollars["realized"], markets), **dollars, **counts,
+            halts=tuple(r.halt_names(int(a["halts"]))), venue_mode=r.VENUE_MODES[mode] if 0 <= mode < len(r.VENUE_MODES) else "?",
+            venue_mode_left_s=round((until - now) / 1e9, 1) if until > now and mode else None, deaf=int(a["user_deaf"]),
+            difference_s=round((now - since) / 1e9, 1) if since else None,
+            **{k: int(a[k]) for k in ("reversed", "tier", "order_tokens", "cancel_tokens")})
 
     def fills(self) -> tuple[FillView, ...]:
         """The newest own fills, oldest first, from the ring of order events."""
@@ -243,12 +252,12 @@ class View:
         states = {p.name: p.state for p in processes}
         allows = guard is not None and bool(guard["quoting_allowed"])
         reasons = tuple(r.guard_names(int(guard["reasons"]))) if guard is not None else ()
-        why = why_not_quoting(account.state, allows, reasons, states["core"], states["executor"], markets)
+        why = why_not_quoting(account.state, allows, reasons, states["core"], states["executor"], markets, account.halts, account.venue_mode)
         hops, shapes = self.hops()
         return Picture(profile=self.cfg.profile, name=self.cfg.run.name, quoting=why is None, halt_reason=why, processes=processes,
                        markets=markets, account=account, hops=hops, links=self.links(), wall_s=wall_s, spot=_print(oracle, "spot"),
                        twap=_print(oracle, "twap60"), panics=int(guard["panics"]) if guard is not None else 0, shapes=shapes,
-                       fills=self.fills(), now_ns=mono_ns())
+                       fills=self.fills(), now_ns=mono_ns(), last_flat_ms=_flat_ms(guard))
 
 
 def _running(pid: int) -> bool:
@@ -257,6 +266,13 @@ def _running(pid: int) -> bool:
         return psutil.Process(pid).status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def _flat_ms(guard: np.void | None) -> float | None:
+    """From the guardian's last panic until the venue listed no order of ours; None before the first, or while it lasts."""
+    if guard is None or not guard["last_panic_ns"] or guard["last_flat_ns"] < guard["last_panic_ns"]:
+        return None
+    return round(int(guard["last_flat_ns"] - guard["last_panic_ns"]) / 1e6, 1)
 
 
 def _rss_mb(pid: int) -> float:

@@ -32,7 +32,8 @@ class TestCommands:
     def test_help_names_every_command(self):
         done = mmbot("--help")
         assert done.returncode == 0
-        for name in ("run", "up", "down", "status", "restart", "top", "lag", "latency", "cancel-all", "doctor", "sim", "shm", "warm"):
+        for name in ("run", "up", "down", "status", "restart", "top", "lag", "latency", "cancel-all", "doctor", "sim", "shm", "warm", "livetest", "flatten",
+                     "reconcile", "keys"):
             assert f" {name} " in done.stdout
 
     @pytest.mark.parametrize("command", ["status", "lag", "latency", "down"])
@@ -210,13 +211,36 @@ class TestScreen:
         text = drawn(Screen("t", "u").page(dataclasses.replace(p, processes=sick), 1.0, 130), 130)
         assert "NOT QUOTING" in text and "core is HUNG" in text and "stall: 3 s" in text
 
+    def test_a_healthy_picture_warns_of_nothing(self):
+        assert render.warnings(picture()) == []
+
+    @pytest.mark.parametrize("change, says", [
+        ({"venue_mode": "post_only", "venue_mode_left_s": 79.0, "halts": ("venue_mode",)}, "venue post_only the venue is in this mode for 1:19"),
+        ({"halts": ("difference", "guard")}, "halted the executor wants no orders: difference"),
+        ({"difference_s": 12.0}, "differ for 0:12"), ({"deaf": 2}, "did not show 2 times"), ({"reversed": 3}, "3 fills failed at settlement"),
+        ({"unknown": 1}, "the fate of 1 orders")])
+    def test_what_is_wrong_with_the_account_is_said(self, change, says):
+        p = picture()
+        sick = dataclasses.replace(p, account=dataclasses.replace(p.account, **change))
+        assert any(says in line.plain for line in render.warnings(sick)) and says in drawn(Screen("t", "u").page(sick, 1.0, 130), 130)
+
+    def test_a_frozen_book_is_said(self):
+        p = picture()
+        sick = dataclasses.replace(p, markets=(dataclasses.replace(p.markets[0], frozen=True, suspect=True), p.markets[1]))
+        (line,) = render.warnings(sick)
+        assert "frozen" in line.plain and "stands still" in line.plain
+
+    def test_stalls_of_a_loop_are_shown(self):
+        limping = tuple(dataclasses.replace(x, stalls=7, worst_stall_ms=123.0) for x in picture().processes)
+        assert "123 ms" in drawn(render.processes(limping, errors=True), 150)
+
     def test_page_before_anything_is_known(self):
         empty = picture(markets=(), hops=(), links=(), fills=(), shapes={}, wall_s=None, spot=None, twap=None)
         assert "waiting for discovery" in drawn(Screen("t", "u").page(empty, 0.0, 130), 130)
 
     def test_line_without_a_terminal(self):
         line = render.status_line(picture(), 65.0)
-        assert "\n" not in line and "1:05  quoting  10/10 up" in line and "fills 5" in line and "bids 2+2" in line
+        assert "\n" not in line and f"1:05  quoting  {len(picture().processes)}/{len(picture().processes)} up" in line and "fills 5" in line and "bids 2+2" in line
 
     def test_tables(self):
         p = picture()

@@ -183,12 +183,24 @@ class TestStatus:
     def test_json_shape(self, cfg, space):
         one_market(space)
         document = json.loads(json.dumps(status_json(View(cfg).picture())))
-        assert list(document) == ["profile", "quoting", "halt_reason", "processes", "markets", "account"]
+        assert list(document) == ["profile", "quoting", "halt_reason", "processes", "markets", "account", "guard"]
         assert set(document["processes"][0]) == {"name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct", "rss_mb",
-                                                 "last_error"}
-        assert set(document["markets"][0]) == {"slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders"}
-        assert set(document["account"]) == {"cash", "exposure", "fills", "pnl"}
+                                                 "last_error", "stalls", "worst_stall_ms"}
+        assert set(document["markets"][0]) == {"slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates"}
+        assert set(document["account"]) == {"cash", "exposure", "fills", "pnl", "state", "live_orders", "unknown", "halts", "venue_mode",
+                                            "venue_mode_left_s", "deaf", "difference_s", "reversed", "tier", "order_tokens", "cancel_tokens"}
+        assert document["account"]["halts"] == [] and document["account"]["venue_mode"] == "normal" and document["guard"]["panics"] == 0
         assert document["quoting"] is False and document["halt_reason"] == "core is DEAD"
+
+    def test_halts_mode_and_time_to_flat_are_read(self, cfg, space):
+        now = mono_ns()
+        kept = [write(space, "account", state=r.AS_READY, halts=r.HALT_BIT["venue_mode"] | r.HALT_BIT["difference"], reversed=2,
+                      venue_mode=r.VENUE_MODE["post_only"], venue_mode_until_ns=now + 60_000_000_000, difference_since_ns=now - 3_000_000_000),
+                write(space, "guard", panics=1, last_panic_ns=now, last_flat_ns=now + 35_000_000)]
+        p = View(cfg).picture()
+        a = p.account
+        assert a.halts == ("venue_mode", "difference") and a.venue_mode == "post_only" and 55 < a.venue_mode_left_s <= 60
+        assert 3 <= a.difference_s < 10 and a.reversed == 2 and p.last_flat_ms == 35.0 and kept
 
     def test_expired_target_is_no_quote(self, cfg, space):
         targets = one_market(space)
@@ -220,6 +232,8 @@ class TestArithmetic:
         ({"core_state": "HUNG"}, "core is HUNG"), ({"executor_state": "DEAD"}, "executor is DEAD"),
         ({"guard_allows": False, "guard_reasons": ("feed_user",)}, "guardian: feed_user"), ({"account_state": "reconciling"}, "account is reconciling"),
         ({"markets": (market(gates=("cutoff",)),)}, "no quotes wanted: cutoff"), ({"markets": ()}, "no quotes wanted: no window"),
+        ({"halts": ("guard",)}, "no quotes wanted: no window"),
+        ({"halts": ("venue_mode", "difference"), "venue_mode": "cancel_only"}, "executor: venue is cancel_only, difference"),
     ])
     def test_why_not_quoting(self, change, says):
         base = dict(account_state="ready", guard_allows=True, guard_reasons=(), core_state="RUN", executor_state="RUN", markets=())
