@@ -10,7 +10,7 @@ Parameters that several faults share:
   paths    which requests: orders, cancels, trading (both), beats, reads (GET), private, clob, gamma, all
   links    which sockets of a channel: one (the oldest that gets a frame), existing (those open when the fault starts: a reconnect heals),
            all (also those that come later)
-  markets  all, current, next, or a part of a slug or condition id
+  markets  all, current, next (not begun yet), a word of the slug (5m, 15m, 1795186800), a slug, or how a condition id begins (0x5a..)
   channels one channel, several joined by "+", or all
 Durations are seconds of real time at any speed of the tape, as the protocol's own timers are.
 """
@@ -94,7 +94,8 @@ _FRAMES = [
                 "silent freeze", {"links": "all"} | more)
       for channel, what, more in (
           ("market", "market channel", {"markets": "all", "token": "both"}), ("user", "user channel", {}),
-          ("rtds", "RTDS relay", {}), ("polybolt", "PolyBolt stream", {}), ("binance", "Binance stream", {}))],
+          ("rtds", "RTDS relay", {}), ("polybolt", "PolyBolt stream", {}), ("binance", "Binance stream", {}),
+          ("coinbase", "Coinbase stream", {}), ("bybit", "Bybit stream", {}))],
     FaultSpec("frames_late", "frames", "every frame is late, in order", "data age grows", "slow relay",
               {"channels": "market", "links": "all", "delay_s": 0.5, "jitter_s": 0.0}),
     FaultSpec("frames_reordered", "frames", "a share of the frames is held back, so that later ones overtake", "older stamps after newer",

@@ -6,13 +6,13 @@ pass through here: a frozen stream still looks alive. Pure; randomness is the fa
 
 import msgspec
 
-from mmbot.sim.faults.catalogue import CHANNELS
+from mmbot.sim.faults.catalogue import CATALOGUE, CHANNELS
 
 BOOK, TRADE, ORDER = b'"event_type":"book"', b'"event_type":"trade"', b'"event_type":"order"'
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
 
-_FROZEN = {"freeze_market": "market", "freeze_user": "user", "freeze_rtds": "rtds", "freeze_polybolt": "polybolt", "freeze_binance": "binance"}
+_FROZEN = {f"freeze_{channel}": channel for channel in CHANNELS if f"freeze_{channel}" in CATALOGUE}
 
 
 def channels_of(fault) -> tuple[str, ...]:

@@ -39,12 +39,13 @@ _encode = msgspec.json.encode
 
 
 class Ask(msgspec.Struct):
-    """What an effect sees of a request. ``service`` is "clob" or "gamma"."""
+    """What an effect sees of a request. ``service`` is "clob" or "gamma", ``wall_s`` the venue's time."""
     method: str
     path: str
     body: bytes
     service: str
     now_ms: float
+    wall_s: float
 
     def is_for(self, paths: str) -> bool:
         """Is it one of a group of requests (see the catalogue's ``paths``)?"""
@@ -165,7 +166,7 @@ def _rate_limited(fault, ask: Ask, plan: RequestPlan) -> None:
     if ask.is_for(fault.paths) and fault.strikes():
         wait = str(max(1, round(fault.retry_after_s)))
         _refuse(plan, error(429, E_RATE, {"Retry-After": wait, "Poly-RateLimit-Remaining": "0", "Poly-RateLimit-Tier": "Standard",
-                                          "Poly-RateLimit-Reset": wait, "Poly-RateLimit-Warning": "limit exceeded"}))
+                                          "Poly-RateLimit-Reset": str(int(ask.wall_s) + int(wait)), "Poly-RateLimit-Warning": "limit exceeded"}))
 
 
 def _unauthorized(fault, ask: Ask, plan: RequestPlan) -> None:

@@ -135,6 +135,7 @@ class Faults:
         self.prints: list[Fault] = []
         self.batch: list[str] | None = None           # texts for the legs of the POST /orders that is being executed
         self.watch: Callable[[Fault, bool, float], None] = lambda fault, started, now_ms: None
+        self.wall_s: Callable[[], float] = lambda: 0.0
         self._running: dict[int, Fault] = {}
         self._log: list[tuple[float, str, str, dict]] = []
         self._due: list[tuple[float, int, str, float | None, dict]] = []
@@ -252,7 +253,7 @@ class Faults:
         plan = RequestPlan()
         if path.startswith("/sim/"):                  # the operator's own routes are not the venue's
             return plan
-        ask = requests.Ask(method, path, body, service, now_ms)
+        ask = requests.Ask(method, path, body, service, now_ms, self.wall_s())
         for fault in self.http:
             if now_ms < fault.until_ms:
                 requests.EFFECTS[fault.name](fault, ask, plan)

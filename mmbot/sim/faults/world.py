@@ -37,7 +37,7 @@ class World(Hooks):
         self._held: list[tuple[float, int, bytes]] = []
         self._count = 0
         self._busy: list[Fault] = []                  # faults that act or are looked after every turn
-        faults.watch = self.changed
+        faults.watch, faults.wall_s = self.changed, exchange.clock.now_s
 
     # ---- start, stop, turn ----
 
@@ -90,7 +90,7 @@ class World(Hooks):
         fault.tokens = tuple(frozenset(m.tokens[outcome] for m in markets) for outcome in (UP, DOWN))
 
     def _markets(self, wanted: str) -> list[Market]:
-        """Markets named by ``all``, ``current``, ``next`` (not begun yet) or a part of slug or condition id."""
+        """Markets named by ``all``, ``current``, ``next`` (not begun yet) a word of the slug (``5m``), a slug, or how a condition id begins."""
         now_s = self._wall_ms() / 1000
         markets = list(self.exchange.markets.values())
         if wanted == "all":
@@ -99,7 +99,8 @@ class World(Hooks):
             return [m for m in markets if m.spec.start_s <= now_s < m.spec.end_s]
         if wanted == "next":
             return [m for m in markets if m.spec.start_s > now_s]
-        return [m for m in markets if wanted in m.spec.slug or wanted in m.condition_id]
+        return [m for m in markets if wanted in m.spec.slug.split("-") or wanted == m.spec.slug or
+                (wanted.startswith("0x") and m.condition_id.startswith(wanted))]
 
     def _inside(self, fault: Fault) -> list[Market]:
         """Open markets inside a fault's scope."""
