@@ -29,7 +29,7 @@ from mmbot.execution.breaker import ErrorRate, LossStop
 from mmbot.execution.fills import Fills
 from mmbot.execution.modes import VenueModes
 from mmbot.execution.order import Order
-from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, sent_line
+from mmbot.execution.order_journal import COMPACT_BYTES, JournalError, OrderJournal, loss_line, sent_line
 from mmbot.execution.overdue import Overdue
 from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import RateBudget
@@ -94,6 +94,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.order_tokens, self.cancel_tokens = self.budget.orders, self.budget.cancels
         self.errors = ErrorRate(cfg.error_window_s, cfg.error_rate, cfg.error_min, cfg.error_pause_s)
         self.loss = LossStop(cfg.max_loss_u6)
+        self.loss.carry(journal.found_loss, wall_ns())
         self.state, self.stopping = AS_BOOT, False
         self.user_up = self.user_ok = False
         self.connection = -1
@@ -347,6 +348,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                 self._lines = lines
                 self.journal_ok = False
                 self.report.error("journal", str(e))
+        self.journal.kick()
         return busy
 
     def _publish_own(self, window: Window) -> None:
@@ -433,8 +435,9 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         """Rewrite the journal to the orders that are not over; a journal that failed may work again after it."""
         wall_ms = self.wall_ns() // _MS
         try:
-            self.journal.compact([sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.px_e4, o.size_u6, wall_ms)
-                                  for w in self.by_market.values() for o in w.orders.values()])
+            lines = [sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.px_e4, o.size_u6, wall_ms)
+                     for w in self.by_market.values() for o in w.orders.values()]
+            self.journal.compact([loss_line(self.loss.state()), *lines])
             self._lines = []
             self.journal_ok = True
         except OSError as e:

@@ -17,6 +17,7 @@ Can go wrong: the loop is late, and all of this with it; the guardian sees that.
 
 from mmbot.execution.http1 import NotSent, UnknownOutcome
 from mmbot.execution.order import LIVE, Order
+from mmbot.execution.order_journal import loss_line
 from shm_layout.records import AS_READY, VENUE_MODES
 
 WATCH_NS = 4_000_000
@@ -88,10 +89,14 @@ class Overdue:
 
     def _look_at_result(self) -> None:
         """Has the result fallen too far from its best of the last day?"""
-        was_open = self.loss.open
+        if self.state != AS_READY:          # the trades of before have not all been read
+            return
+        was_open, before = self.loss.open, self.loss.drop_u6
         if self.loss.update(self.positions.realized_u6, self.wall_ns()) and not was_open:
             self._account_dirty = True
             self.report.error("loss", f"the result fell by {self.loss.drop_u6 / 1e6:.2f} dollars from its best of the last 24 h: no quotes")
+        if self.loss.drop_u6 != before:
+            self._lines.append(loss_line(self.loss.state()))
 
     def shown(self, o: Order) -> None:
         """The user channel has shown this order."""
