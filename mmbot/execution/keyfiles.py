@@ -30,13 +30,15 @@ def read_secret(path: Path, what: str) -> bytes:
         fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, RuntimeError) as e:
         raise UserError(f"{what} {path}: {getattr(e, 'strerror', None) or e}") from None
-    with open(fd, "rb") as f:
+    try:
         info = os.fstat(fd)
         shown = str(path) if real == path.expanduser().absolute() else f"{path} (that is {real})"
         if not stat.S_ISREG(info.st_mode):
             raise UserError(f"{what} {shown} is not a file")
         _check(info, what, shown, real)
-        return f.read(MAX_BYTES)
+        return os.read(fd, MAX_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _check(info: os.stat_result, what: str, shown: str, real: Path) -> None:
