@@ -62,7 +62,7 @@ class Comparison:
         self._plausible: dict[tuple, Plausible] = {}
         self._accepted = self._failures = 0
         self._slack_u6 = 0                      # dollars of trades that were not final at start: the balance may show them or not
-        self._last_ns = 0
+        self._last_ns = self._credit_ns = 0
 
     # ---- when ------------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Comparison:
     async def _balances(self, found: dict) -> None:
         """Compare dollars and shares with what explains them. Errors: VenueError, for the dollars only."""
         m = self.m
-        agree = await self._shares(found)
+        exact = await self._shares(found)
         balance = (await self.reads.balance()).balance_u6
         self._plausible_now()
         cash = self._plausible[_CASH]
@@ -287,11 +287,12 @@ class Comparison:
             excess = cash.excess_u6(balance)
         expected = self._base_u6 - m.positions.spent_u6
         since = self.differences.open.get(_CASH)
-        stood_ns = m.mono_ns() - since.since_ns if since else 0
-        if excess > 0 and agree and not found and stood_ns >= OPEN_NS or excess and stood_ns >= EXTERNAL_NS:
+        credit = excess > 0 and not found
+        self._credit_ns = (self._credit_ns or m.mono_ns()) if credit else 0
+        if credit and exact and m.mono_ns() - self._credit_ns >= OPEN_NS or excess and since and m.mono_ns() - since.since_ns >= EXTERNAL_NS:
             m.report.error("cash_moved", f"{_dollars(excess)} dollars came or went by no trade of ours: accepted")
             self._rebase(excess)
-        elif excess:
+        elif excess and not credit:
             found[_CASH] = _dollars(expected), _dollars(balance)
         elif not any(m.positions.pending_cash_u6()) and -TOLERANCE_U6 - self._slack_u6 <= balance - expected <= TOLERANCE_U6:
             self._rebase(balance - expected)        # what rounding left, and trades of before the start
@@ -337,17 +338,18 @@ class Comparison:
         return True
 
     async def _shares(self, found: dict) -> bool:
-        """Compare the balances of both tokens of every window with a position; false when one differs or could not be read."""
-        agree = True
+        """Compare the balances of both tokens of every window with a position; false when one could not be read, or is explained only by how
+        things were a while ago."""
+        exact = True
         for window in self._held():
             for token in (UP, DOWN):
                 try:
-                    agree &= await self._token(window, token, found)
+                    exact &= await self._token(window, token, found)
                 except VenueError as e:
                     self.m.report.error("balance", str(e))
                     self._sellable(window, token, -1)
-                    agree = False
-        return agree
+                    exact = False
+        return exact
 
     async def _token(self, window: Window, token: int, found: dict) -> bool:
         asset, token_id = "CONDITIONAL-V2" if window.version == 2 else "CONDITIONAL", str(window.tokens[token])
@@ -361,8 +363,10 @@ class Comparison:
             balance = (await self.reads.balance(asset, token_id)).balance_u6
             excess = plausible.excess_u6(balance)
         self._sellable(window, token, balance)
-        if not excess or (balance == 0 and self._wall_s() >= sum(window_of(window.market_id))):     # all is well, or paid out
+        if balance == 0 and self._wall_s() >= sum(window_of(window.market_id)):         # paid out
             return True
+        if not excess:
+            return plausible.exact(balance)
         what = ("shares", window.market_id, ("Up", "Down")[token])
         since = self.differences.open.get(what)
         if since is not None and self.m.mono_ns() - since.since_ns >= EXTERNAL_NS:

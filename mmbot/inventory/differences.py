@@ -81,6 +81,11 @@ class Plausible:
             return value_u6 - high
         return value_u6 - low if value_u6 < low - TOLERANCE_U6 else 0
 
+    def exact(self, value_u6: int) -> bool:
+        """Whether this moment alone explains a balance, without the past."""
+        _, low, high = self._past[-1]
+        return low - TOLERANCE_U6 <= value_u6 <= high + TOLERANCE_U6
+
     def shift(self, by_u6: int) -> None:
         """What was unexplained is accepted: it was true all the time."""
         self._past = deque((t, low + by_u6, high + by_u6) for t, low, high in self._past)
