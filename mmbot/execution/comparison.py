@@ -23,7 +23,7 @@ from mmbot.execution.order import CANCELING, DONE, LIVE, Order, id_words_of
 from mmbot.execution.rest import OpenOrder, Trade, VenueError
 from mmbot.execution.windows import Window
 from mmbot.execution.wire import ErrorCode
-from mmbot.inventory.differences import TOLERANCE_U6, Differences, Plausible
+from mmbot.inventory.differences import SUSPECT_NS, TOLERANCE_U6, Differences, Plausible
 from mmbot.inventory.positions import BOOKED, DUST_U6, REVERSED
 from mmbot.venues.polymarket.user_channel import Lost
 from shm_layout.records import BUY, DOWN, MARKET_INFO, NO_OUTCOME, SELL, TS_CONFIRMED, UP, id_value, window_of
@@ -297,7 +297,9 @@ class Comparison:
         elif not any(m.positions.pending_cash_u6()) and -TOLERANCE_U6 - self._slack_u6 <= balance - expected <= TOLERANCE_U6:
             self._rebase(balance - expected)        # what rounding left, and trades of before the start
             self._slack_u6 = 0
-        m.cash_u6 = min(self._base_u6 - m.positions.spent_u6, balance)
+        # a balance below what we expect may know a fill that is still on its way to us: only one that stays below takes room
+        lower = since is not None and m.mono_ns() - since.since_ns >= SUSPECT_NS
+        m.cash_u6 = self._base_u6 - m.positions.spent_u6 + (min(excess, 0) if lower and _CASH in found else 0)
 
     async def _anchor(self) -> None:
         """At start: take the shares that no trade explains into the books, and the account's dollars as they are. Errors: VenueError."""
