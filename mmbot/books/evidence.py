@@ -94,21 +94,28 @@ def verdict(w: Witness, now_ns: int, limits: Limits, claim_stands: bool) -> str:
 
 
 class LinkWitness:
-    """One of the feed's links: ``made_ns`` 0: not connected; ``missed`` frames others brought since its newest one."""
-    __slots__ = ("made_ns", "heard_ns", "missed", "renewed_ns")
+    """One of the feed's links: ``made_ns`` 0: not connected; ``missed`` frames others brought since its newest one, the first of them at
+    ``missed_ns``."""
+    __slots__ = ("made_ns", "missed", "missed_ns", "renewed_ns")
 
     def __init__(self):
-        self.made_ns = self.heard_ns = self.missed = 0
+        self.made_ns = self.missed = self.missed_ns = 0
         self.renewed_ns = -RENEW_NS
 
+    def made(self, now_ns: int) -> None:
+        """A new socket."""
+        self.made_ns, self.missed = now_ns, 0
 
-def behind(link: LinkWitness, others: list[LinkWitness], now_ns: int, limits: Limits) -> bool:
-    """Whether a connected link has missed what another one brought for longer than it may take."""
-    if not link.made_ns or link.missed < MISSED:
-        return False
-    newest_ns = max((o.heard_ns for o in others if o.made_ns), default=0)
-    since_ns = max(link.heard_ns, link.made_ns)
-    return newest_ns > since_ns and now_ns - since_ns >= limits.behind_ns
+    def miss(self, now_ns: int) -> None:
+        """Another link brought a frame that this one has not brought yet."""
+        if not self.missed:
+            self.missed_ns = now_ns
+        self.missed += 1
+
+
+def behind(link: LinkWitness, now_ns: int, limits: Limits) -> bool:
+    """Whether a connected link has missed what others brought for longer than it may take."""
+    return link.made_ns > 0 and link.missed >= MISSED and now_ns - link.missed_ns >= limits.behind_ns
 
 
 def may_renew(link: LinkWitness, now_ns: int) -> bool:

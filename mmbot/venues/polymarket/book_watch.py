@@ -108,6 +108,8 @@ class BookWatch:
                 self._read_again(market, pair, now_ns)
         if likeness == evd.SAME:
             market.claim = ()
+            for token, book in enumerate(pair):
+                self.channel.forget_top(market, token, book.timestamp)
             if now_ns - w.heard_ns >= self.limits.quiet_ns and not w.frozen:
                 self.channel.verified(market, asked_ns)
         elif likeness == evd.DIFFERENT:
@@ -185,7 +187,7 @@ class BookWatch:
                 self._judge_tokens(market, now_ns, renew)
         links = self.channel.links
         for n, link in enumerate(links):
-            if evd.behind(link, [o for o in links if o is not link], now_ns, self.limits):
+            if evd.behind(link, now_ns, self.limits):
                 renew.setdefault(n, "it misses what another link brings")
         renew = {n: why for n, why in renew.items() if evd.may_renew(links[n], now_ns)}
         for n in renew:

@@ -187,9 +187,7 @@ class MarketChannel:
     def link_made(self, now_ns: int, link: int = 0) -> None:
         """A new link. Without another one alive every book starts empty and waits for its snapshot; else the snapshots are merged."""
         alone = not any(w.made_ns for w in self.links)
-        witness = self.links[link]
-        witness.made_ns = witness.heard_ns = now_ns
-        witness.missed = 0
+        self.links[link].made(now_ns)
         self._arrivals.forget(link)
         if not alone and not self._fresh_wanted:
             return
@@ -271,12 +269,12 @@ class MarketChannel:
         """Note that a link lives. True for a frame that another link has brought already; its books count all the same: a snapshot is
         the answer to a question, and taking it twice changes nothing."""
         witness = self.links[link]
-        witness.heard_ns, witness.missed = t_recv_ns, 0
+        witness.missed = 0
         slot = self._arrivals.seen(bytes(data), link)
         if slot < 0:
             for other in self.links:
                 if other is not witness:
-                    other.missed += 1
+                    other.miss(t_recv_ns)
             return False
         self.duplicates += 1
         if slot == GENERAL:
@@ -466,10 +464,16 @@ class MarketChannel:
         changed = bk.differences(market.book, market.proof.shadow, token, t_ms, 1)
         if changed > 0:
             self.repairs += changed
+        self.forget_top(market, token, t_ms)
         faults = bk.FAULT_HASH | (bk.FAULT_BAD_FRAME if t_ms > market.settled_ms else 0)
-        if bk.clear_faults(market.book, faults) or changed > 0:
+        if bk.clear_faults(market.book, faults) or changed > 0 or market.suspect:
             if bk.fill_record(market.book, self._now_ns, market.rec):
                 self._send(market, r.MK_BOOK, token, market.cells[_T_EXCH], self._now_ns)
+
+    def forget_top(self, market: Market, token: int, t_ms: int) -> None:
+        """A whole book is proved as of ``t_ms``: the top the venue stated up to then says no more. (Of two statements with one stamp the last
+        to arrive may be the one that was made first.)"""
+        bk.set_venue_top(market.book, token, -1, -1, t_ms)
 
     def judged_prints(self, market: Market, now_ns: int) -> int:
         """Trades that the book cannot have made, of those old enough to judge; 0 when all fit."""
