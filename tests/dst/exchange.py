@@ -4,12 +4,13 @@ Owns: the drive (`Exchange.poke`), and what the run is told of its truth (`Excha
 exception in a turn ends the run, visibly.
 """
 
-from mmbot.clock import WallClock
+from mmbot.clock import WallClock, mono_ns
 from mmbot.sim import server
 from mmbot.sim.engine import Listener
+from mmbot.sim.faults import Faults
 from tests.dst.loop import ProcessLoop
 
-LEAST_MS, MOST_MS = 1, 500
+LEAST_MS, BUSY_MS, MOST_MS = 1, 100, 500
 ONE_MS = 1_000_000
 
 
@@ -53,6 +54,11 @@ class Exchange(server.SimServer):
         self._handle = None
         self._handle_ns = 0
         self.exchange.listener = Tee(self.hub, observer)
+        self.observer = observer
+        if getattr(self, "faults", None) is None:
+            self.faults = Faults(settings.sim.seed)
+            for part in (self.clob, self.gamma, self.hub, self.rtds, self.binance):
+                part.faults = self.faults
 
     def listen(self, loop: ProcessLoop) -> None:
         """Take the ports and start the drive."""
@@ -72,13 +78,15 @@ class Exchange(server.SimServer):
     def turn(self) -> None:
         """Everything that is due now."""
         self._handle = None
+        self.faults.tick(mono_ns() / 1e6)
         self._work()
         self.poke()
 
     def due_ms(self, now_ms: int) -> int:
         """When the next turn is needed."""
         timers = self.exchange._timers
-        due = min(self.tape.next_ms(), timers[0][0] if timers else 1 << 60, now_ms + MOST_MS)
+        most_ms = BUSY_MS if self.faults.running() else MOST_MS
+        due = min(self.tape.next_ms(), timers[0][0] if timers else 1 << 60, now_ms + most_ms)
         return max(int(due), now_ms + LEAST_MS)
 
     def poke(self) -> None:
@@ -92,3 +100,11 @@ class Exchange(server.SimServer):
             self._handle.cancel()
         self._handle_ns = when_ns
         self._handle = self.loop.call_ns(when_ns, self.turn)
+
+    def fault(self, name: str, for_s: float | None = None, **params) -> int:
+        """Start a fault of the catalogue; returns its id."""
+        self.observer.say(f"fault {name} {for_s} {params}")
+        self.observer.disturbed()
+        id_ = self.faults.start(name, mono_ns() / 1e6, for_s, **params)
+        self.poke()
+        return id_

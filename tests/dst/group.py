@@ -77,8 +77,8 @@ class SimCore(Core):
 
 
 class SimJournal(OrderJournal):
-    """The order journal, without its thread; ``written``: every id that was ever on file."""
-    written: set[str] = set()
+    """The order journal, without its thread; ``written``: every id that was ever on file, and since when (ns)."""
+    written: dict[str, int] = {}
 
     def __init__(self, path):
         super().__init__(path, sync_thread=False)
@@ -86,7 +86,10 @@ class SimJournal(OrderJournal):
 
     def append(self, lines: bytes) -> None:
         super().append(lines)
-        self.written.update(["0x" + line[2:66].decode() for line in lines.split(b"\n") if line[:2] == b"S "])
+        now = asyncio.get_running_loop().scheduler.now_ns
+        for line in lines.split(b"\n"):
+            if line[:2] == b"S ":
+                self.written.setdefault("0x" + line[2:66].decode(), now)
 
     def _drop(self) -> None:
         for fd in (self.fd, self._scratch):

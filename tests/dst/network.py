@@ -14,6 +14,7 @@ import httptools
 import picows
 from multidict import CIMultiDict, MultiDict
 from picows import WSMsgType
+from yarl import URL
 
 from tests.dst.loop import ProcessLoop, Scheduler
 
@@ -47,7 +48,8 @@ class Network:
         self.ws: dict[int, object] = {}               # port -> accept
         self.server_loop: ProcessLoop | None = None
         self.after_request = lambda: None
-        self.on_request = lambda loop, method, path, body: None     # a request as it leaves its process
+        self.on_sent = lambda loop, data: None                # bytes of a request as they leave their process
+        self.on_answer = lambda method, path, answer: None
         self.requests = self.frames = 0
 
     def delay_ns(self) -> int:
@@ -117,6 +119,8 @@ class Tcp:
 
     def write(self, data: bytes) -> None:
         if not self.closed:
+            if self.loop is not self.network.server_loop:
+                self.network.on_sent(self.loop, data)
             self._out().deliver(self.peer.arrived, bytes(data))
 
     def arrived(self, data: bytes) -> None:
@@ -128,6 +132,12 @@ class Tcp:
 
     def get_extra_info(self, name, default=None):
         return default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high=None, low=None) -> None:
+        pass
 
     def abort(self) -> None:
         """Close now: both ends learn of it, this one at its next turn."""
@@ -195,19 +205,13 @@ async def respond(network: Network, service, method: str, url: str, headers, bod
     """(status, headers, body) of the exchange, None when it cuts the connection."""
     network.requests += 1
     path, _, query = url.partition("?")
-    if not hasattr(service, "respond"):
-        class R: pass
-        q = R(); q.path, q.method, q.query, q.headers, q.protocol = path, method, MultiDict(parse_qsl(query, keep_blank_values=True)), headers, None
-        async def read(): return body
-        q.read = read
-        a = await service.handle(q)
-        network.after_request()
-        return a.status, {k: v for k, v in a.headers.items()}, bytes(a.body)
     try:
-        return await service.respond(method, path, MultiDict(parse_qsl(query, keep_blank_values=True)), headers, body,
-                                     network.scheduler.now_ns)
+        answer = await service.respond(method, path, MultiDict(parse_qsl(query, keep_blank_values=True)), headers, body,
+                                       network.scheduler.now_ns)
     finally:
         network.after_request()
+    network.on_answer(method, path, answer)
+    return answer
 
 
 # -- HTTP sessions, for what uses aiohttp --
@@ -246,7 +250,8 @@ class Answer:
 
     def raise_for_status(self) -> None:
         if self.status >= 400:
-            raise aiohttp.ClientResponseError(None, (), status=self.status, message="X", headers=self.headers)
+            about = aiohttp.RequestInfo(URL(self.url), "GET", self.headers, URL(self.url))
+            raise aiohttp.ClientResponseError(about, (), status=self.status, message="X", headers=self.headers)
 
     def release(self) -> None:
         pass
@@ -301,7 +306,6 @@ class Session:
 
     async def _ask(self, method: str, url: str, headers: dict, body: bytes, limit_s: float) -> Answer:
         network, parts = self.network, urlsplit(url)
-        network.on_request(asyncio.get_running_loop(), method, parts.path, body)
         async with asyncio.timeout(limit_s):
             await network.travel()
             service = network.http.get(parts.port)

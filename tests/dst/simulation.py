@@ -12,6 +12,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -22,9 +23,9 @@ from loguru import logger
 from mmbot import clock, config
 from mmbot.clock import WallClock
 from mmbot.execution import manager
-from mmbot.sim import spot
+from mmbot.sim import server, spot
 from procs import core as core_process
-from procs import discovery, executor, guardian, ws_client
+from procs import discovery, executor, feed_market, guardian, ws_client
 from tests.dst.exchange import Exchange
 from tests.dst.group import NAMES, Group, SimCore, SimJournal
 from tests.dst.loop import ProcessLoop, Scheduler
@@ -37,8 +38,14 @@ SETTINGS = {
     "execution__rehearse_hz": 0, "execution__reconcile_s": 10.0, "execution__connections": 4,
     "guardian__check_ms": 250.0, "guardian__unsound_ms": 1000.0, "guardian__beat_s": 2.5,
     "markets__poll_s": 10.0, "execution__min_update_interval_ms": 700.0, "execution__reprice_ticks": 2, "strategy__model_weight": 0.15, "strategy__target_ttl_ns": 2_000_000_000, "strategy__refresh_ns": 700_000_000,
-    "strategy__stale_market_ns": 2_500_000_000, "strategy__stale_spot_ns": 3_000_000_000, "sim__base_port": 21_000,
+    "strategy__stale_market_ns": 2_500_000_000, "strategy__stale_spot_ns": 3_000_000_000, "sim__base_port": 21_000, "venue__polybolt_url": "", "sim__cash_u6": 20_000_000_000,
 }
+#: polls that cost time and change nothing but how soon something is noticed
+SLOWER = (
+    (ws_client, "_TICK_S", 0.4), (discovery, "TICK_S", 1.0), (manager, "ACCOUNT_EVERY_NS", 500_000_000), (spot, "TRADES_PER_S", 2.0),
+    (executor, "RESOLVE_S", 0.2), (executor, "WATCH_S", 0.2), (executor, "WANT_S", 1e6), (server, "COLLECT_TURNS", 1 << 60),
+    (feed_market, "PROVE_S", 0.25), (feed_market, "JUDGE_S", 0.25),
+)
 S = 1_000_000_000
 COLLECT_NS = 120 * S
 
@@ -75,17 +82,15 @@ class Simulation:
         enter(mock.patch.object(aiohttp, "ClientSession", Session))
         enter(mock.patch.object(Session, "network", self.network))
         enter(mock.patch.object(ws_client, "dial", self.network.dial))
-        enter(mock.patch.object(ws_client, "_TICK_S", 0.4))
-        enter(mock.patch.object(discovery, "TICK_S", 1.0))
-        enter(mock.patch.object(manager, "ACCOUNT_EVERY_NS", 500_000_000))
         enter(mock.patch.object(core_process, "Core", SimCore))
         enter(mock.patch.object(core_process, "BUDGET_NS", 0))
         enter(mock.patch.object(SimCore, "scheduler", self.scheduler))
         enter(mock.patch.object(executor, "OrderJournal", SimJournal))
         enter(mock.patch.object(executor, "build", self._build))
-        enter(mock.patch.object(spot, "TRADES_PER_S", 2.0))
-        for name, value in (("RESOLVE_S", 0.2), ("WATCH_S", 0.2), ("WANT_S", 1e6)):
-            enter(mock.patch.object(executor, name, value))
+        for module, name, value in SLOWER:
+            if hasattr(module, name):       # a poll that went away needs no stretching
+                enter(mock.patch.object(module, name, value))
+        enter(mock.patch.object(sys, "unraisablehook", _unraisable))
         logger.remove()
         self._stack.callback(gc.enable)
         gc.disable()
@@ -94,7 +99,7 @@ class Simulation:
         self._stack.callback(random.setstate, state)
         self._stack.callback(clock.replace)
         clock.replace(self.scheduler.mono_ns, self._wall_ns)
-        SimJournal.written = set()
+        SimJournal.written = {}
         self.tape = SparseTape(seed, START_S - LEAD_S)
         self.exchange = Exchange(self.cfg, self.tape, self.wall, self.network, self.observer)
         self.group = Group(self.scheduler, self.network, self.cfg, self.wall, self.observer)
@@ -132,6 +137,8 @@ class Simulation:
                 task._log_destroy_pending = False
         for task in asyncio.all_tasks(self.sim_loop):
             task._log_destroy_pending = False
+        self.group.buried.clear()
+        gc.collect()
         self._stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -150,6 +157,12 @@ class Simulation:
     def digest(self) -> str:
         """A hash of everything the observer wrote down."""
         return hashlib.sha256("\n".join(self.observer.journal).encode()).hexdigest()
+
+
+def _unraisable(info) -> None:
+    """Coroutines of killed processes are cut off in the middle and say so; everything else is told."""
+    if "GeneratorExit" not in str(info.exc_value):
+        sys.__unraisablehook__(info)
 
 
 def _seeded(bits: random.Random):

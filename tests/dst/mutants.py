@@ -1,0 +1,190 @@
+"""Spoiled pieces of code, each the enemy of an invariant, and the faults that bring its harm to light.
+
+A mutant is a context manager around a run (it replaces a function by a worse one), and a round of faults that is repeated. The simulation must
+catch every one of them within a few seeds; the code as it is must survive the same rounds.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from unittest import mock
+
+from mmbot.execution.answers import Answers
+from mmbot.execution.comparison import Comparison
+from mmbot.execution.fills import Fills
+from mmbot.execution.flat import Flat
+from mmbot.execution.http1 import UnknownOutcome
+from mmbot.execution.manager import OrderManager
+from mmbot.execution.overdue import Overdue
+from mmbot.execution.watch import Watch
+from mmbot.inventory import exposure, positions
+from mmbot.inventory.positions import Position, Positions
+from mmbot.sim.engine.settlement import Settlement
+from procs import guardian
+from procs.feed_market import MarketFeed
+from shm_layout import records as r
+from tests.dst.group import SimJournal
+
+EVERY_S = 20.0
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``spoil()``: the context manager; ``round``: (fault or signal, seconds, parameters) one after the other; ``breaks``: what is found broken."""
+    spoil: Callable
+    breaks: tuple[str, ...]
+    round: list = field(default_factory=list)
+    overrides: dict = field(default_factory=dict)
+
+    def arrange(self, sim) -> None:
+        """Repeat the round."""
+        def turn(i: int) -> None:
+            name, for_s, params = self.round[i % len(self.round)]
+            group = sim.group
+            if name.startswith("SIG"):
+                signal, process = name.split()
+                group.stop(process, for_s) if signal == "SIGSTOP" else group.kill(process)
+            else:
+                sim.exchange.fault(name, for_s, **params)
+            sim.script.call_later(EVERY_S, turn, i + 1)
+        if self.round:
+            sim.script.call_later(EVERY_S, turn, 0)
+
+
+def replaced(owner, name: str, make: Callable) -> Callable:
+    """A context manager that puts ``make(original)`` in the place of ``owner.name``."""
+    @contextmanager
+    def spoil():
+        with mock.patch.object(owner, name, make(getattr(owner, name))):
+            yield
+    return spoil
+
+
+def _both(*spoils: Callable) -> Callable:
+    @contextmanager
+    def spoil():
+        if not spoils:
+            yield
+            return
+        with spoils[0](), _both(*spoils[1:])():
+            yield
+    return spoil
+
+
+def _timeout_is_refusal(original):
+    def posted(self, window, orders, fresh, future):
+        if isinstance(future.exception(), UnknownOutcome):
+            for o in orders:
+                self.finish(o, "refused", self.mono_ns())
+            window.dirty = True
+            self._answered()
+            return
+        original(self, window, orders, fresh, future)
+    return posted
+
+
+def _lost_cancel_is_done(original):
+    def canceled(self, orders, future):
+        if isinstance(future.exception(), UnknownOutcome):
+            for o in orders:
+                self.finish(o, "canceled", self.mono_ns())
+            self._answered()
+            return
+        original(self, orders, future)
+    return canceled
+
+
+def _counted_twice(original):
+    def apply(self, trade_id, order_id, *args, **more):
+        original(self, ("again", trade_id), order_id, *args, **more)
+        return original(self, trade_id, order_id, *args, **more)
+    return apply
+
+
+def _failed_ignored(original):
+    def apply(self, trade_id, order_id, market_id, token, side, status, *args, **more):
+        if status == r.TS_FAILED:
+            return positions.NOTHING
+        return original(self, trade_id, order_id, market_id, token, side, status, *args, **more)
+    return apply
+
+
+def _flags_dropped(original):
+    def publish(self, market):
+        flags = int(market.rec["flags"][0]) if market.rec.dtype.names else 0
+        if flags & (r.MF_SUSPECT | r.MF_FROZEN):
+            market.rec["flags"] = flags & ~(r.MF_SUSPECT | r.MF_FROZEN)
+        if market.rec["kind"][0] == r.MK_SUSPECT:
+            market.rec["kind"] = r.MK_BOOK
+        original(self, market)
+        market.rec["flags"] = flags
+    return publish
+
+
+def _age_forgotten(original):
+    def publish(self, market):
+        market.rec["t_recv_ns"] = self.actor.group.scheduler.now_ns
+        original(self, market)
+    return publish
+
+
+def _no_write_ahead(original):
+    return staticmethod(lambda window, signed, wall_ms: b"")
+
+
+def _nothing_pending(original):
+    return lambda self, *_more: max(original(self) - 0, 0)
+
+
+async def _flat_round(self):
+    self.flat = True
+    return True
+
+
+async def _not_listed(self, o):
+    self.m.answer_over(o, o.matched_u6, "absent", self.m.mono_ns())
+
+
+def _never_late(original):
+    def late(self, o, now):
+        self._settled(o)
+    return late
+
+
+def _always_allowed(original):
+    def read_guard(self):
+        original(self)
+        self.guard_allowed, self.guard_ns = True, 1 << 62
+    return read_guard
+
+
+def _never_unsound(original):
+    return lambda seen, now_ns, unsound_ns: 0
+
+
+def _rolled_back_once(original):
+    def roll_back(self, trade):
+        original(self, trade)
+        trade.account.cash_u6 += 1_000
+    return roll_back
+
+
+MUTANTS: dict[str, Mutant] = {
+    "timeout_is_refusal": Mutant(replaced(Answers, "_posted", _timeout_is_refusal), ("orphan", "exposure", "position"),
+                                 [("freeze_user", 18.0, {}), ("post_answer_lost", 6.0, {})]),
+    "lost_cancel_is_done": Mutant(replaced(Answers, "_canceled", _lost_cancel_is_done), ("orphan",),
+                                  [("slow_responses", 15.0, {"paths": "cancels", "delay_s": 12.0})]),
+    "fill_counted_twice": Mutant(replaced(Positions, "apply", _counted_twice), ("position",)),
+    "failed_ignored": Mutant(replaced(Positions, "apply", _failed_ignored), ("position",), [("ghost_fill", 15.0, {}), ("retrying", 1.0, {})]),
+    "no_write_ahead": Mutant(replaced(OrderManager, "_ahead", _no_write_ahead), ("journal",)),
+    "empty_listing_believed": Mutant(replaced(Comparison, "_not_listed", lambda _: _not_listed), ("orphan",), [("empty_listing", 15.0, {})]),
+    "guard_ignored": Mutant(replaced(OrderManager, "_read_guard", _always_allowed), ("forbidden",),
+                            [("SIGSTOP feed_oracle", 5.0, {}), ("SIGKILL feed_user", 0.0, {})]),
+    "guardian_never_cancels": Mutant(replaced(Flat, "round", lambda _: _flat_round), ("dead_man",), [("SIGSTOP executor", 9.0, {})]),
+    "guardian_sees_nothing": Mutant(replaced(guardian, "decide", _never_unsound), ("dead_man",), [("SIGSTOP executor", 12.0, {})]),
+    "late_orders_kept": Mutant(replaced(Answers, "_late", _never_late), ("late",), [("post_delayed", 8.0, {"delay_s": 2.8})]),
+    "suspect_ignored": Mutant(_both(replaced(MarketFeed, "publish", _flags_dropped)), ("stale",),
+                              [("frames_dropped", 15.0, {"p": 0.7}), ("freeze_market", 15.0, {})]),
+    "roll_back_makes_money": Mutant(replaced(Settlement, "_roll_back", _rolled_back_once), ("conserved",), [("ghost_fill", 15.0, {})]),
+}
+QUICK = ("timeout_is_refusal", "fill_counted_twice", "failed_ignored", "no_write_ahead", "guardian_never_cancels")

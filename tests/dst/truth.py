@@ -1,0 +1,109 @@
+"""What is really so at the exchange, computed from its engine: the other side of every invariant.
+
+Owns: nothing; pure reads of the engine. All money in 1e-6 dollars, shares in 1e-6.
+"""
+
+from mmbot.sim.accounts import PAPER_ADDRESS
+from shm_layout.records import BUY, DOWN, UP
+
+ONE_E4 = 10_000
+FINAL = ("CONFIRMED",)
+
+
+class Truth:
+    """Questions about the paper account of an engine."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.account = engine.account(PAPER_ADDRESS)
+        self.start_cash_u6 = self.account.cash_u6
+        self._all_cash_u6: int | None = None
+
+    def live(self) -> dict:
+        """Own orders that can still fill, by id."""
+        return self.account.orders
+
+    def positions(self) -> dict[int, tuple[int, int]]:
+        """Shares (up, down) of every market that has not been paid out, by market id."""
+        shares = self.account.shares
+        return {m.spec.market_id: (shares.get(m.tokens[UP], 0), shares.get(m.tokens[DOWN], 0))
+                for m in self.engine.markets.values() if m.outcome < 0}
+
+    def worst_u6(self) -> int:
+        """Greatest possible loss of what is held and what may still fill, over all markets: any set of trades that are not final may fail,
+        any set of live orders may fill, and each market may go either way."""
+        sure: dict[str, list[int]] = {}         # condition -> [cost, up, down]
+        loose: dict[str, list[int]] = {}        # condition -> [greatest loss added if Up wins, if Down wins]
+        for trade in self.account.fills:
+            market = trade.market
+            if market.outcome >= 0 or trade.status == "FAILED":
+                continue
+            cid = market.condition_id
+            for leg in trade.legs:
+                if leg.account is not self.account:
+                    continue
+                cost = leg.cash_u6 if leg.side == BUY else -leg.cash_u6
+                size = leg.size_u6 if leg.side == BUY else -leg.size_u6
+                if trade.status in FINAL:
+                    held = sure.setdefault(cid, [0, 0, 0])
+                    held[0] += cost
+                    held[1 + leg.outcome] += size
+                else:
+                    self._add(loose.setdefault(cid, [0, 0]), leg.outcome, cost, size)
+        for order in self.account.orders.values():
+            if order.market.outcome < 0:
+                sign = 1 if order.side == BUY else -1
+                cost = -(-order.left_u6 * order.px_e4 // ONE_E4)
+                self._add(loose.setdefault(order.market.condition_id, [0, 0]), order.outcome, sign * cost, sign * order.left_u6)
+        total = 0
+        for cid in sure.keys() | loose.keys():
+            cost, up, down = sure.get(cid, (0, 0, 0))
+            if_up, if_down = loose.get(cid, (0, 0))
+            total += max(cost - up + if_up, cost - down + if_down, 0)
+        return total
+
+    @staticmethod
+    def _add(loose: list[int], outcome: int, cost: int, size: int) -> None:
+        loose[UP] += max(cost - (size if outcome == UP else 0), 0)
+        loose[DOWN] += max(cost - (size if outcome == DOWN else 0), 0)
+
+    def money(self) -> int:
+        """All dollars and all pairs of shares there are: never changes."""
+        engine = self.engine
+        accounts = [*engine.accounts.values(), engine.recorded]
+        cash = sum(a.cash_u6 for a in accounts)
+        for market in engine.markets.values():
+            up, down = (sum(a.shares.get(t, 0) for a in accounts) for t in market.tokens)
+            if up != down:
+                raise AssertionError(f"{market.spec.slug}: {up} Up and {down} Down shares exist")
+            cash += up
+        return cash
+
+    def conserved(self) -> str:
+        """"" while money is conserved, else what is wrong."""
+        try:
+            now = self.money()
+        except AssertionError as e:
+            return str(e)
+        if self._all_cash_u6 is None:
+            self._all_cash_u6 = now
+        return "" if now == self._all_cash_u6 else f"{(now - self._all_cash_u6) / 1e6:+.6f} dollars came into being"
+
+    def pair_price_e4(self, market) -> int:
+        """Best own bid for Up plus best own bid for Down in a market, 0 unless there are both."""
+        best = [0, 0]
+        for order in self.account.orders.values():
+            if order.market is market and order.side == BUY:
+                best[order.outcome] = max(best[order.outcome], order.px_e4)
+        return sum(best) if all(best) else 0
+
+    def wealth_u6(self, mid_e4: dict[str, int]) -> int:
+        """Cash, and shares at the given Up prices (condition -> 1e-4) or at what they are worth by now."""
+        total = self.account.cash_u6
+        for market in self.engine.markets.values():
+            for outcome, token in enumerate(market.tokens):
+                shares = self.account.shares.get(token, 0)
+                if shares:
+                    px = mid_e4.get(market.condition_id, 5000) if market.outcome < 0 else (ONE_E4 if market.outcome == UP else 0)
+                    total += shares * (px if outcome == UP else ONE_E4 - px) // ONE_E4
+        return total
