@@ -77,7 +77,7 @@ class Process:
 PROCESSES = (
     Process("sim", (), (), nice=5, profiles=("paper",), priority=10,
             note="the exchange of paper mode, on loopback sockets"),
-    Process("discovery", ("markets",), ("oracle",), priority=20,
+    Process("discovery", ("markets",), ("md.market", "oracle"), priority=20,
             note="current and next windows from Gamma"),
     Process("feed_market", ("md.market", "book"), ("markets",), priority=30,
             note="market channel: books and trades"),

@@ -1,6 +1,7 @@
 """Gamma's answers to windows, the reasons to refuse one, and the table of windows."""
 
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -90,11 +91,52 @@ def test_states_over_a_life():
 
 
 def test_clob_market_info():
-    assert gamma.parse_clob_market(b'{"c":"0x1","itode":true,"v":"v1"}') == (1, 1)
-    assert gamma.parse_clob_market(b'{"c":"0x1","v":"v2"}') == (0, 2)
-    for bad in (b"x", b'{"v":"v9"}'):
+    assert gamma.parse_clob_market(b'{"c":"0x1","itode":true,"v":"v1"}') == (1, 1, 0, 0, 0, 0, 1, "", "")
+    full = json.dumps({"t": [{"t": DOWN, "o": "Down"}, {"t": UP, "o": "Up"}], "mts": 0.001, "mos": 5, "fd": {"r": 0.07, "e": 1}, "ao": True, "v": "v2"})
+    assert gamma.parse_clob_market(full.encode()) == (0, 2, 1, 10, 5_000_000, 70_000, 1, UP, DOWN)
+    for bad in (b"x", b'{"v":"v9"}', b'{"t":[{"t":"1","o":"Yes"},{"t":"2","o":"No"}]}', b'{"mts":-1}'):
         with pytest.raises(gamma.BadMarket):
             gamma.parse_clob_market(bad)
+
+
+def clob(**over):
+    return gamma.ClobMarket(**{"taker_delayed": 1, "version": 1, "accepting": 1, "tick_e4": 100, "min_size_u6": 5_000_000, "fee_rate_e6": 70_000,
+                               "fee_exponent": 1, "token_up": UP, "token_down": DOWN} | over)
+
+
+def test_where_gamma_and_the_clob_differ_the_safer_counts_and_it_is_said():
+    w = parse()
+    assert gamma.agree(w, clob()) == [] and w.taker_delayed == 1
+    said = gamma.agree(w, clob(tick_e4=10, min_size_u6=15_000_000, fee_rate_e6=60_000, accepting=0, taker_delayed=0))
+    assert (w.tick_e4, w.min_size_u6, w.fee_rate_e6, w.accepting, w.taker_delayed) == (10, 15_000_000, 70_000, 0, 0) and len(said) == 3
+    assert gamma.agree(parse(), clob(tick_e4=0, min_size_u6=0, fee_rate_e6=0)) == []
+
+
+@pytest.mark.parametrize("over", [{"version": 2}, {"token_up": DOWN, "token_down": UP}])
+def test_two_different_markets_are_refused(over):
+    with pytest.raises(gamma.BadMarket, match="the CLOB"):
+        gamma.agree(parse(), clob(**over))
+
+
+@pytest.mark.parametrize("text", ["2026-11-20T15:00:00Z", "2026-11-20T15:00:00.000123Z", "2026-11-20 15:00:00+00", "2026-11-20T15:00:00+00:00"])
+def test_four_ways_to_write_a_time(text):
+    assert parse(eventStartTime=text).start_s == START
+
+
+def with_word(**metadata):
+    event = json.loads(answer(closed=True, outcomePrices='["1", "0"]')) | {"eventMetadata": metadata}
+    return gamma.parse_event(json.dumps(event).encode(), START, 900)
+
+
+def test_the_venues_word_on_both_ends():
+    ours = {START: Decimal("84608.904251000012345678"), START + 900: Decimal("84700.5")}
+    w = with_word(priceToBeat=84608.904251, finalPrice=84700.5)
+    assert gamma.check_strike(w, ours.get) == [] and w.strike_check == r.SC_START_OK | r.SC_END_OK
+    w = with_word(priceToBeat=84608.99)
+    assert "is 84608.99, ours is 84608.904251000012345678" in gamma.check_strike(w, ours.get)[0]
+    assert w.strike_check == r.SC_START_BAD and gamma.check_strike(w, ours.get) == [], "said once"
+    w = with_word(priceToBeat=84608.904251)
+    assert gamma.check_strike(w, {}.get) == [] and w.strike_check == 0, "no print of our own, no verdict"
 
 
 def window(start, duration=900, **over):
@@ -115,10 +157,22 @@ def test_which_windows_are_asked_for(table):
     assert table.wanted(START + 10) == [(START, 900), (START - 900, 900)]
     assert table.wanted(START + 840) == [(START, 900), (START + 900, 900), (START - 900, 900)]
     table.put(window(START - 900, closed=True, outcomePrices='["1","0"]'), 1)
-    assert table.wanted(START + 10) == [(START, 900)]
+    assert table.wanted(START + 10) == [(START, 900), (START - 900, 900)], "a resolved window until its final price is known ..."
+    assert table.wanted(START + gamma.CHECK_S) == [(START, 900)], "... or nobody expects it any more"
     table.put(window(START - 1800), 1)
-    assert table.wanted(START + 10) == [(START, 900), (START - 1800, 900)], "a past window until it is resolved"
+    assert table.wanted(START + gamma.CHECK_S) == [(START, 900), (START - 1800, 900)], "a past window until it is resolved"
     assert (START - 1800, 900) not in table.wanted(START - 900 + gamma.GIVE_UP_S)
+
+
+def test_what_the_market_channel_shows_before_gamma(table):
+    table.put(window(START), 1)
+    key = r.market_id(START, 900)
+    table.finer(key, 10)
+    table.finer(key, 100)
+    assert table.windows[key].tick_e4 == 10 and table.merge(window(START)).tick_e4 == 10, "a stale answer brings no coarser tick back"
+    assert table.resolved(key, r.DOWN) and table.windows[key].outcome == r.DOWN
+    assert not table.resolved(key, r.UP) and table.windows[key].outcome == r.DOWN
+    assert table.merge(window(START)).outcome == r.DOWN
 
 
 def test_two_durations_have_their_own_slots(rec):

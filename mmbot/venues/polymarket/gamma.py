@@ -7,8 +7,10 @@ settlement rule, another window than its name says) raises BadMarket and stays o
 Source: venue protocol, Gamma and resolution rule.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,6 +22,10 @@ from shm_layout import records as r
 DURATIONS = {"5m": 300, "15m": 900}
 #: a window that Gamma never resolves is asked for no longer than this
 GIVE_UP_S = 3_600
+#: the venue's word on strike and final price is waited for so long after the end
+CHECK_S = 300
+#: how far (as a share) the venue's JSON number may be from the exact print it stands for
+STRIKE_TOLERANCE = Decimal("2e-7")
 _LABELS = {"up": r.UP, "down": r.DOWN}
 
 
@@ -58,22 +64,57 @@ class _Market(msgspec.Struct):
     cryptoMarketConfig: _Settlement | None = None
 
 
+class _Metadata(msgspec.Struct):
+    priceToBeat: Decimal | None = None
+    finalPrice: Decimal | None = None
+
+
 class _EventAnswer(msgspec.Struct):
     markets: list[_Market]
     slug: str = ""
     startTime: str | None = None
+    eventMetadata: _Metadata | None = None
 
 
 _EVENT = msgspec.json.Decoder(_EventAnswer)
 _TEXTS = msgspec.json.Decoder(list[str])
 
 
-class _ClobMarket(msgspec.Struct):
+class _ClobToken(msgspec.Struct):
+    t: str
+    o: str = ""
+
+
+class _ClobFee(msgspec.Struct):
+    r: Decimal = Decimal(0)
+    e: int = 1
+
+
+class _ClobAnswer(msgspec.Struct):
+    c: str = ""
+    t: list[_ClobToken] = []
+    mts: Decimal = Decimal(0)
+    mos: Decimal = Decimal(0)
+    fd: _ClobFee | None = None
+    ao: bool = False
     itode: bool = False
     v: str = "v1"
 
 
-_CLOB_MARKET = msgspec.json.Decoder(_ClobMarket)
+_CLOB_MARKET = msgspec.json.Decoder(_ClobAnswer)
+
+
+class ClobMarket(NamedTuple):
+    """What the CLOB itself says of a market; 0 and "" where it says nothing."""
+    taker_delayed: int
+    version: int
+    accepting: int
+    tick_e4: int
+    min_size_u6: int
+    fee_rate_e6: int
+    fee_exponent: int
+    token_up: str
+    token_down: str
 
 
 class Window(msgspec.Struct):
@@ -95,6 +136,8 @@ class Window(msgspec.Struct):
     taker_delayed: int = 1
     asked_venue: bool = False
     strike_check: int = 0
+    price_to_beat: Decimal | None = None
+    final_price: Decimal | None = None
 
     @property
     def end_s(self) -> int:
@@ -196,7 +239,7 @@ def parse_event(data: bytes, start_s: int, duration_s: int) -> Window:
         order = _outcome_order(m)
         tokens = _tokens(m, order)
         words_of_hex(m.conditionId)
-        fee = m.feeSchedule or _Fee()
+        fee, said = m.feeSchedule or _Fee(), event.eventMetadata or _Metadata()
         accepting = bool(m.active and m.acceptingOrders and not m.closed)
         tick_e4 = _exact(m.orderPriceMinTickSize, 4, "tick size")
         if not 0 < tick_e4 <= 1000:
@@ -204,22 +247,67 @@ def parse_event(data: bytes, start_s: int, duration_s: int) -> Window:
         return Window(
             start_s, duration_s, m.conditionId.lower(), tokens[r.UP], tokens[r.DOWN], tick_e4, _exact(m.orderMinSize, 6, "minimum size"),
             _exact(fee.rate, 6, "fee rate") if m.feesEnabled else 0, fee.exponent, 2 if m.version == "v2" else 1, int(bool(m.negRisk)),
-            int(accepting), int(bool(m.closed)), _winner(m, order))
+            int(accepting), int(bool(m.closed)), _winner(m, order), price_to_beat=said.priceToBeat, final_price=said.finalPrice)
     except (*UNREADABLE, BadValue) as e:
         raise BadMarket(f"{wanted}: Gamma's answer cannot be read: {e}") from None
     except BadMarket as e:
         raise BadMarket(str(e) if str(e).startswith(wanted) else f"{wanted}: {e}") from None
 
 
-def parse_clob_market(data: bytes) -> tuple[int, int]:
-    """(taker_delayed 0/1, protocol version 1/2) of the CLOB's own market info. Errors: BadMarket."""
+def parse_clob_market(data: bytes) -> ClobMarket:
+    """The CLOB's own market info; absent keys mean false or 0. Errors: BadMarket."""
     try:
         m = _CLOB_MARKET.decode(data)
     except UNREADABLE as e:
         raise BadMarket(f"the CLOB's market info cannot be read: {e}") from None
     if m.v not in ("v1", "v2"):
         raise BadMarket(f"protocol version {m.v[:20]!r} is unknown")
-    return int(m.itode), 2 if m.v == "v2" else 1
+    tokens = {_LABELS.get(t.o.strip().lower(), -1): t.t for t in m.t}
+    if m.t and sorted(tokens) != [r.UP, r.DOWN]:
+        raise BadMarket("the CLOB's outcomes are not Up and Down")
+    fee = m.fd or _ClobFee()
+    return ClobMarket(int(m.itode), 2 if m.v == "v2" else 1, int(m.ao), _exact(m.mts, 4, "the CLOB's tick size"),
+                      _exact(m.mos, 6, "the CLOB's minimum size"), _exact(fee.r, 6, "the CLOB's fee rate"), fee.e,
+                      tokens.get(r.UP, ""), tokens.get(r.DOWN, ""))
+
+
+def agree(window: Window, clob: ClobMarket) -> list[str]:
+    """Correct a window by the CLOB's word, the safer of the two where they differ. Returns the differences.
+
+    Errors: BadMarket when they do not describe the same market.
+    """
+    name = slug(window.start_s, window.duration_s)
+    if clob.version != window.version:
+        raise BadMarket(f"{name}: Gamma says protocol version {window.version}, the CLOB says {clob.version}")
+    if clob.token_up and (clob.token_up, clob.token_down) != (window.token_up, window.token_down):
+        raise BadMarket(f"{name}: Gamma and the CLOB name different tokens")
+    window.taker_delayed = clob.taker_delayed
+    window.accepting = min(window.accepting, clob.accepting)
+    differences = []
+    for field, better in (("tick_e4", min), ("min_size_u6", max), ("fee_rate_e6", max)):
+        mine, theirs = getattr(window, field), getattr(clob, field)
+        if theirs and theirs != mine:
+            setattr(window, field, better(mine, theirs))
+            differences.append(f"{name}: {field} is {mine} by Gamma and {theirs} by the CLOB")
+    return differences
+
+
+def check_strike(window: Window, value_at: Callable[[int], Decimal | None]) -> list[str]:
+    """Compare the venue's word after the end of a window with our prints at its two ends; sets ``strike_check``, returns the differences.
+
+    value_at(second) -> the print stamped exactly then, None when there is none.
+    """
+    wrong = []
+    for t_s, said, good, bad in ((window.start_s, window.price_to_beat, r.SC_START_OK, r.SC_START_BAD),
+                                 (window.end_s, window.final_price, r.SC_END_OK, r.SC_END_BAD)):
+        mine = value_at(t_s)
+        if said is None or mine is None or window.strike_check & (good | bad):
+            continue
+        same = said > 0 and abs(said - mine) <= STRIKE_TOLERANCE * said
+        window.strike_check |= good if same else bad
+        if not same:
+            wrong.append(f"{slug(window.start_s, window.duration_s)}: the venue's TWAP-60 of {t_s} is {said}, ours is {mine}")
+    return wrong
 
 
 class Table:
@@ -242,16 +330,37 @@ class Table:
             if previous is None or previous.outcome == r.NO_OUTCOME:
                 out.append((current - duration, duration))
         for w in self.windows.values():
-            if w.outcome == r.NO_OUTCOME and w.end_s <= now_s < w.end_s + GIVE_UP_S and (w.start_s, w.duration_s) not in out:
+            open_question = w.outcome == r.NO_OUTCOME and now_s < w.end_s + GIVE_UP_S or now_s < w.end_s + CHECK_S and w.final_price is None
+            if w.end_s <= now_s and open_question and (w.start_s, w.duration_s) not in out:
                 out.append((w.start_s, w.duration_s))
         return out
+
+    def resolved(self, market_id: int, outcome: int) -> bool:
+        """The market channel says who won; false when that contradicts what is known (which then stands)."""
+        w = self.windows.get(market_id)
+        if w is None or outcome not in (r.UP, r.DOWN):
+            return True
+        if w.outcome == r.NO_OUTCOME:
+            w.outcome = outcome
+        return w.outcome == outcome
+
+    def finer(self, market_id: int, tick_e4: int) -> None:
+        """The market channel shows a tick; it only ever gets finer."""
+        w = self.windows.get(market_id)
+        if w is not None and 0 < tick_e4 < w.tick_e4:
+            w.tick_e4 = tick_e4
 
     def merge(self, window: Window) -> Window:
         """Keep what was learnt of the same market before: the CLOB's word on it, an outcome, a finer tick (ticks never get coarser)."""
         old = self.windows.get(r.market_id(window.start_s, window.duration_s))
         if old is not None and old.condition_id == window.condition_id:
-            window.taker_delayed, window.asked_venue = old.taker_delayed, old.asked_venue
+            if old.asked_venue:
+                window.taker_delayed, window.asked_venue = old.taker_delayed, True
+                window.min_size_u6, window.fee_rate_e6 = old.min_size_u6, old.fee_rate_e6
             window.tick_e4 = min(window.tick_e4, old.tick_e4)
+            window.strike_check = old.strike_check
+            window.price_to_beat = window.price_to_beat or old.price_to_beat
+            window.final_price = window.final_price or old.final_price
             if window.outcome == r.NO_OUTCOME:
                 window.outcome = old.outcome
         return window
