@@ -292,14 +292,14 @@ class References:
     def _frame(self, topic: int, t_s: int, server_ms: int) -> bytes | None:
         if topic == 2:
             px = round(self._path.at(t_s * 1000), 2)
-            payload = {"symbol": "btcusdt", "timestamp": t_s * 1000, "value": px, "full_accuracy_value": f"{px:.8f}"}
+            payload = {"full_accuracy_value": f"{px:.8f}", "symbol": "btcusdt", "timestamp": t_s * 1000, "value": px}
         else:
             value = self.prints.twap_e18(t_s) if topic else self.prints.spot_e18(t_s)
             if value is None:
                 return None
-            payload = {"symbol": "btc/usd", "timestamp": t_s * 1000, "value": value / E18, "full_accuracy_value": str(value)}
+            payload = {"full_accuracy_value": str(value), "symbol": "btc/usd", "timestamp": t_s * 1000, "value": value / E18}
             if topic:
                 payload["window_s"] = 60
         name = ("crypto_prices_chainlink", "crypto_prices_twap_sixty", "crypto_prices")[topic]
-        return json.dumps({"topic": name, "type": "update", "timestamp": server_ms, "payload": payload},
+        return json.dumps({"payload": payload, "timestamp": server_ms, "topic": name, "type": "update"},
                           separators=(",", ":")).encode()
