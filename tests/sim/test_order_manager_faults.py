@@ -119,7 +119,7 @@ def test_modes_of_the_venue(tmp_path):
 def test_a_queue_at_the_edge_is_seen_as_slowness(tmp_path):
     async def story(s, life):
         await s.fault("slow_responses", 0.9, "slow", delay_s=0.3, jitter_s=0.1, paths="trading")
-    run(tmp_path, story, slow_ms=80.0, fast_ms=60.0, request_timeout_s=2.0)
+    run(tmp_path, story, slow_ms=100.0, fast_ms=90.0, request_timeout_s=2.0)
 
 
 def test_a_blocked_region_halts_and_cancels(tmp_path):
