@@ -1,7 +1,6 @@
 """The fault catalogue as a whole: names, determinism, schedules, the operator's routes, the command line, and what it costs when nothing runs."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 from fault_world import FaultWorld
 
 from mmbot import config
+from mmbot.cli import main
 from mmbot.errors import UserError
 from mmbot.sim.faults import CATALOGUE, Faults, load_schedule
 from mmbot.sim.server import SimServer
@@ -229,30 +229,50 @@ def test_operator_routes():
         assert world.ask("GET", "/sim/health")[1]["failures"] == 0
 
 
-def mmbot(*args, base=None, **environment):
-    env = os.environ | {"MMBOT_RUN__NAME": "faultcli", "NO_COLOR": "1"} | ({"MMBOT_SIM__BASE_PORT": str(base)} if base else {}) | environment
-    return subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args], capture_output=True, text=True, env=env, timeout=60)
+@pytest.fixture
+def mmbot(tmp_path, monkeypatch, capsys):
+    """The command line in this process: (exit code, stdout, stderr)."""
+    def call(*args, base=1999):
+        for key, value in {"RUN__NAME": "faultcli", "RUN__DIR": str(tmp_path), "SIM__BASE_PORT": str(base)}.items():
+            monkeypatch.setenv(f"MMBOT_{key}", value)
+        monkeypatch.setattr(sys, "argv", ["mmbot", *args])
+        try:
+            main.run()
+            code = 0
+        except SystemExit as e:
+            code = e.code or 0
+        return code, *capsys.readouterr()
+    return call
 
 
-def test_the_command_line_starts_lists_and_stops(tmp_path):
-    home = {"MMBOT_RUN__DIR": str(tmp_path)}
+def test_the_command_line_starts_lists_and_stops(mmbot):
     with FaultWorld() as world:
-        on = mmbot("sim", "fault", "post_delayed", "--for", "30", "--set", "delay_s=0.5", "--set", "n=1", base=world.base, **home)
-        assert on.returncode == 0 and on.stdout.startswith("post_delayed is on for 30 s"), on.stderr
+        code, out, err = mmbot("sim", "fault", "post_delayed", "--for", "30", "--set", "delay_s=0.5", "--set", "n=1", base=world.base)
+        assert code == 0 and out.startswith("post_delayed is on for 30 s"), err
         assert world.faults.active("post_delayed").params == {"p": 1.0, "n": 1, "delay_s": 0.5}
-        listed = mmbot("sim", "faults", base=world.base, **home)
-        assert listed.returncode == 0 and re.search(r"on 2\d s left, hit 0x|on 30 s left", listed.stdout)
-        assert all(name in listed.stdout for name in NAMES)
-        wrong = mmbot("sim", "fault", "--stop", "post_delay", base=world.base, **home)
-        assert wrong.returncode == 2 and wrong.stderr.strip().startswith("mmbot: unknown fault 'post_delay': did you mean 'post_delayed'?")
-        off = mmbot("sim", "fault", "--stop", "all", "--json", base=world.base, **home)
-        assert json.loads(off.stdout) == {"stopped": [1]} and not world.faults.running()
+        code, out, _ = mmbot("sim", "faults", base=world.base)
+        assert code == 0 and re.search(r"on (2\d|30) s left, hit 0x", out) and all(name in out for name in NAMES)
+        code, out, err = mmbot("sim", "fault", "--stop", "post_delay", base=world.base)
+        assert code == 2 and err.startswith("mmbot: unknown fault 'post_delay': did you mean 'post_delayed'?") and world.faults.running()
+        code, out, _ = mmbot("sim", "fault", "--stop", "all", "--json", base=world.base)
+        assert code == 0 and json.loads(out) == {"stopped": [1]} and not world.faults.running()
+
+
+def test_the_list_is_there_without_an_exchange(mmbot):
+    code, out, _ = mmbot("sim", "faults", "--json")
+    about = json.loads(out)
+    assert code == 0 and about["running"] is None and {spec["name"] for spec in about["catalogue"]} == set(CATALOGUE)
 
 
 @pytest.mark.parametrize(("args", "says"), [
     (["freeze_markt"], "did you mean 'freeze_market'?"), (["post_delayed", "--set", "delay=1"], "did you mean 'delay_s'?"),
     (["post_delayed", "--set", "delay_s"], "parameter=value"), ([], "say which fault"),
     (["disabled"], "no exchange answers at http://127.0.0.1:1999")])
-def test_command_line_slips_are_one_line_and_exit_code_2(args, says, tmp_path):
-    done = mmbot("sim", "fault", *args, base=1999, MMBOT_RUN__DIR=str(tmp_path))
-    assert done.returncode == 2 and says in done.stderr and len(done.stderr.strip().splitlines()) == 1 and not done.stdout
+def test_command_line_slips_are_one_line_and_exit_code_2(args, says, mmbot):
+    code, out, err = mmbot("sim", "fault", *args)
+    assert code == 2 and says in err and len(err.strip().splitlines()) == 1 and not out
+
+
+def test_the_command_itself_shows_no_traceback():
+    done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", "sim", "fault", "geoblok"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr == "mmbot: unknown fault 'geoblok': did you mean 'geoblock'? (`mmbot sim faults` lists all)\n"
