@@ -8,7 +8,8 @@ What the recorded stream of the venue shows, and what follows:
 * a hash is the checksum of the token's whole book after the change, at the change's stamp. Wire order is not stamp order, so events wait
   HOLD (given) and are taken by stamp;
 * changes with one stamp *and* one hash are one step: the hash holds after all of them. Steps with one stamp and several hashes stand in no
-  order; the hash chooses it. What was proved at a stamp is then true for the live book too, where arrival decided;
+  order; the hash chooses it. Two totals of one level at one stamp both fit whichever came last: there the next hash chooses. What was proved
+  is then true for the live book too, where arrival decided;
 * last_trade_price inside the hash is the market's, already that of a match whose print comes 20 ms later, and either p or 1-p of what the
   print says. When no price known verifies, all possible ones are tried: there are 999, and a checksum is not matched by chance.
 
@@ -35,6 +36,7 @@ from mmbot.books.text import LEVEL_BYTES, write_levels
 BEHIND_NS = 500_000_000     # an event that waits for longer than this beyond its hold is taken without its hash
 SEARCH_NS = 50_000_000      # all possible last trade prices are tried no more often than this: it takes about a millisecond
 TAILS = 12                  # last trade prices kept at hand
+RIVALS = 8                  # totals of one level at one stamp that are tried
 STATED = 1024               # hashes remembered per token, as witnesses for a REST book
 PERSIST_NS = 500_000_000    # mismatches in a row for so long, and ...
 PERSIST_COUNT = 3           # ... so many of them, mean that the book is wrong and not the order of its frames
@@ -104,6 +106,7 @@ class BookProof:
         self._arrivals: deque = deque()
         self._prices: list[bytes] = [b""]
         self._stated: tuple[dict, dict] = ({}, {})
+        self._either: tuple[list, list] = ([], [])      # per token: (side, px, another total it may have, stamp)
         self._searched_ns = 0
         self.used = 0
         self.proved_ns = [0, 0]         # receipt of the newest event proved, per token
@@ -221,6 +224,7 @@ class BookProof:
                     bk.set_at(self.shadow, token, side, px, size, t_ms, 1)
             self.counts[why] += len(changes)
             return
+        self._note_rivals(token, t_ms, changes)
         proved = False
         while steps:
             key = self._next_step(token, t_ms, steps)
@@ -232,7 +236,30 @@ class BookProof:
             if proved:
                 self._proved(token, len(step), step[-1][-1])
         if proved:
+            self._either[token][:] = [rival for rival in self._either[token] if rival[3] == t_ms]
             self._on_proved(token, t_ms)
+
+    def _note_rivals(self, token: int, t_ms: int, changes: list) -> None:
+        """Levels that were given two totals at one stamp: the one that comes last is not known before the next hash."""
+        totals: dict = {}
+        for side, px, size, _, _ in changes if len(changes) > 1 else ():
+            totals.setdefault((side, px), set()).add(size)
+        for (side, px), sizes in totals.items():
+            if len(sizes) > 1:
+                self._either[token].extend((side, px, size, t_ms) for size in sorted(sizes))
+
+    def _other_rival(self, token: int, t_ms: int, want: tuple) -> bool:
+        """Whether the hash fits once a level has the other total that was stated at its stamp; the shadow then has it."""
+        shadow = self.shadow
+        for side, px, size, stamp in self._either[token][:RIVALS]:
+            had = bk.size_at(shadow, token, side, px)
+            if had == size or bk.time_at(shadow, token, side, px) != stamp or stamp == t_ms:
+                continue
+            bk.put(shadow, token, side, px, size, stamp)
+            if self._fits(self._sum(shadow, token, t_ms), want):
+                return True
+            bk.put(shadow, token, side, px, had, stamp)
+        return False
 
     def _next_step(self, token: int, t_ms: int, steps: dict):
         """The first step whose hash fits when it is taken next, applied; None when there is none."""
@@ -260,6 +287,8 @@ class BookProof:
         if want == _NO_HASH:
             self.counts["no_hash"] += len(step)
             return False
+        if self._other_rival(token, t_ms, want):
+            return True
         if now_ns - self._searched_ns >= SEARCH_NS or not self.bad[token]:
             self._searched_ns = now_ns
             if self._search(self._sum(self.shadow, token, t_ms), want):
