@@ -22,7 +22,7 @@ from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.engine import Exchange, Listener, Market, Order, Trade
 from mmbot.sim.faults import NO_FAULTS, Faults
 from mmbot.sim.ledger import Ledger
-from mmbot.sim.links import Link, Shuffle, serve, strings  # noqa: F401
+from mmbot.sim.links import Link, Shuffle, strings
 from shm_layout.records import DOWN, UP
 
 KEEP_STAMPS = 20_000

@@ -1,18 +1,17 @@
-"""The exchange's HTTP side: CLOB REST with trading, Gamma, and the operator's own routes.
+"""The exchange's CLOB port: REST with trading, and the operator's own routes.
 
-Owns: orders, cancels, heartbeats, own orders and trades; rate limits per signer; the edge in front of them. Market data, accounts and
-rewards have rooms of their own (`market_rest`, `account_rest`, `reward_rest`), routing and faults stand in `http`. All state is the
+Owns: orders, cancels, heartbeats, own orders and trades; rate limits per signer; the edge in front of them. Market data, accounts,
+rewards and Gamma have rooms of their own (`market_rest`, `account_rest`, `reward_rest`, `gamma_rest`), routing and faults stand in `http`. All state is the
 engine's. What can go wrong: bad requests, answered with the venue's texts; a handler never takes the server down.
 
 Operator routes (not the venue's): /sim/clock, /sim/books (the truth of all accounts, for tests), /sim/health, /sim/stamps.
 
-Source: venue protocol, REST, errors, rate limits, Gamma discovery.
+Source: venue protocol, REST, errors, rate limits.
 """
 
 import heapq
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 from mmbot.clock import WallClock, mono_ns
 from mmbot.sim import orders as bodies
@@ -20,17 +19,16 @@ from mmbot.sim import wire
 from mmbot.sim.account_rest import Accounts
 from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.channels import Stamps
-from mmbot.sim.engine import SIDES, Exchange, Market, Order, Result, u6_text
+from mmbot.sim.engine import SIDES, Exchange, Result, u6_text
 from mmbot.sim.http import ApiError, Raw, Request, Service
 from mmbot.sim.limits import CANCELS, ORDERS, Limits, Refused
 from mmbot.sim.market_rest import MarketData
 from mmbot.sim.orders import OrderError
 from mmbot.sim.paging import page
-from mmbot.sim.reward_rest import PUSD, Rewards
+from mmbot.sim.reward_rest import Rewards
 
 MAX_CANCELS = 1000
 E_NOT_READY = "the market is not yet ready to process new orders"
-E_TRADES_RANGE = "invalid trade params payload"
 _ORDER_ID = re.compile(r"0x[0-9a-fA-F]{64}")
 #: what the edge answers to a client that names itself as a bare library
 EDGE_REFUSES = ("Python-urllib",)
@@ -261,51 +259,3 @@ def _account(account) -> dict:
     return {"cash_u6": account.cash_u6, "reserved_u6": sum(account.reserved_cash.values()), "shares": {t: s for t, s in account.shares.items() if s},
             "unsettled": {t: s for t, s in account.unsettled.items() if s}, "redeemed": account.redeemed, "orders": list(account.orders),
             "fills": fills}
-
-
-class GammaRest(Service):
-    """The Gamma port: finding windows."""
-
-    def __init__(self, exchange: Exchange, event_json: Callable, resolution: Callable):
-        """``event_json(spec, market_state, now_s, resolution)`` makes one event object; ``resolution(spec)`` is the tape's verdict or None."""
-        super().__init__()
-        self.exchange, self.event_json, self.resolution = exchange, event_json, resolution
-        self.routes = {("GET", "/events/slug/"): self._by_slug, ("GET", "/events"): self._events, ("GET", "/markets"): self._markets}
-
-    def _event(self, market: Market) -> dict:
-        event = self.event_json(market.spec, market.state(), self.exchange.clock.now_s(), self.resolution(market.spec))
-        if rate := self.exchange.settings.rewards_per_day:
-            event["markets"][0]["clobRewards"] = [{
-                "id": "1", "conditionId": market.condition_id, "assetAddress": PUSD, "rewardsAmount": 0, "rewardsDailyRate": rate,
-                "startDate": wire.iso(market.spec.end_s - 86_400)[:10], "endDate": wire.iso(market.spec.end_s)[:10]}]
-        return event
-
-    def _by_slug(self, r: Request):
-        for market in self.exchange.markets.values():
-            if market.spec.slug == r.tail:
-                return self._event(market)
-        raise ApiError(404, {"type": "not found error", "error": "slug not found"})
-
-    def _chosen(self, r: Request, closed: str) -> list[Market]:
-        slugs, least, most = r.query.getall("slug", []), moment(r.arg("end_date_min"), 0), moment(r.arg("end_date_max"), 1 << 40)
-        chosen = [m for m in self.exchange.markets.values() if (not slugs or m.spec.slug in slugs) and least <= m.spec.end_s <= most
-                  and (not closed or (closed == "true") == m.closed)]
-        offset = r.number("offset", 0)
-        return chosen[offset:offset + r.number("limit", 100)]
-
-    def _events(self, r: Request):
-        if r.arg("tag_slug") not in ("", "up-or-down", "crypto", "bitcoin"):
-            return []
-        return [self._event(m) for m in self._chosen(r, r.arg("closed"))]
-
-    def _markets(self, r: Request):
-        """``closed`` defaults to false here, so a finished market vanishes."""
-        return [self._event(m)["markets"][0] for m in self._chosen(r, r.arg("closed") or "false")]
-
-
-def moment(text: str, default: int) -> float:
-    """Seconds of an ISO time in a query. Errors: ApiError."""
-    try:
-        return datetime.fromisoformat(text).timestamp() if text else default
-    except ValueError:
-        raise ApiError(422, "invalid date") from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from mmbot.clock import WallClock, mono_ns
 from mmbot.config import Settings, paper_endpoints
 from mmbot.errors import UserError
-from mmbot.sim import accounts, activity, channels
+from mmbot.sim import accounts, activity, channels, links
 from mmbot.sim.auth import Keys
 from mmbot.sim.bybit import Bybit
 from mmbot.sim.coinbase import Coinbase
@@ -25,11 +25,12 @@ from mmbot.sim.engine import Exchange
 from mmbot.sim.faults import Faults, load_schedule, operator
 from mmbot.sim.faults.world import World
 from mmbot.sim.gamma import event_json
+from mmbot.sim.gamma_rest import GammaRest
 from mmbot.sim.http import Service, StampedServer
 from mmbot.sim.ladder import Ladder
 from mmbot.sim.ledger import Ledger
 from mmbot.sim.polybolt import PolyBolt
-from mmbot.sim.rest import ClobRest, GammaRest
+from mmbot.sim.rest import ClobRest
 from mmbot.sim.tape import Tape, load
 
 TURN_S = 0.004
@@ -122,7 +123,6 @@ class SimServer:
         """Give every part the faults; none of them runs yet."""
         self.faults = Faults(self.settings.sim.seed)
         self.world = World(self.faults, self.exchange, self.keys, self.clob)
-        self.gamma.name = "gamma"
         for part in (self.clob, self.gamma, self.hub, self.rtds, self.binance, self.polybolt, self.coinbase, self.bybit):
             part.faults = self.faults
         self.clob.routes |= operator.routes(self.faults)
@@ -138,11 +138,11 @@ class SimServer:
         self.failed = asyncio.get_running_loop().create_future()
         await self._bind(port, lambda p: self._http(self.clob, p))
         await self._bind(port + 1, lambda p: self._http(self.gamma, p))
-        await self._bind(port + 2, lambda p: channels.serve(self.hub.accept, p))
-        await self._bind(port + 3, lambda p: channels.serve(self.rtds.accept, p))
-        await self._bind(port + 4, lambda p: channels.serve(self.binance.accept, p, BINANCE_PING_S))
+        await self._bind(port + 2, lambda p: links.serve(self.hub.accept, p))
+        await self._bind(port + 3, lambda p: links.serve(self.rtds.accept, p))
+        await self._bind(port + 4, lambda p: links.serve(self.binance.accept, p, BINANCE_PING_S))
         for i, service in enumerate((self.polybolt, self.coinbase, self.bybit)):
-            await self._bind(port + 5 + i, lambda p, service=service: channels.serve(service.accept, p))
+            await self._bind(port + 5 + i, lambda p, service=service: links.serve(service.accept, p))
         self._turn()
 
     async def _bind(self, port: int, make: Callable) -> None:

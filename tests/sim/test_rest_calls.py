@@ -244,3 +244,15 @@ def test_rewards_need_a_budget():
         day = time.strftime("%Y-%m-%d")
         assert w.http("GET", f"/rebates/current?date={day}&maker_address={ADDRESS}")[:2] == (200, None)
         assert w.http("GET", f"/rebates/current?date=today&maker_address={ADDRESS}")[0] == 400
+
+
+def test_lists_of_windows(world):
+    slug = world.tape.specs[0].slug
+    def get(path):
+        return world.http("GET", path, port=1)
+    assert get("/markets/keyset?limit=1")[1]["markets"][0]["slug"] == slug and "next_cursor" not in get("/markets/keyset")[1]
+    assert get(f"/events?slug={slug}&version=v2")[1] == [] and get(f"/events?slug={slug}&version=v1")[1][0]["slug"] == slug
+    assert get(f"/markets?condition_ids={CID}")[1][0]["slug"] == get(f"/markets?clob_token_ids={DOWN_TOKEN}")[1][0]["slug"] == slug
+    assert get("/markets?condition_ids=0x00")[1] == [] == get("/events?tag_slug=politics")[1]
+    assert get("/events?offset=2001")[0] == get("/events?order=nonsense")[0] == get("/events/keyset?after_cursor=!")[0] == 422
+    assert get("/events/slug/nothing")[:2] == (404, {"type": "not found error", "error": "slug not found"}) and get("/markets/77")[0] == 404

@@ -361,3 +361,25 @@ def _v2_account(client):
     assert refused(client.post_heartbeat, "stale")[0] == 400
     assert client.get_reward_percentages() == {} and client.get_current_rewards()[0]["condition_id"] == CID
     assert client.get_earnings_for_user_for_day("2026-11-20") == [] and client.get_pre_migration_orders() == []
+
+
+# ---- finding the market ----
+
+def test_polymarket_client_finds_windows():
+    specs = [spec(condition_id="0x" + f"{i:064x}", token_up=str(100 + 2 * i), token_down=str(101 + 2 * i), gamma_id=str(3_391_022 + i),
+                  slug=f"btc-updown-15m-{1_795_186_800 + 900 * i}", start_s=1_795_186_800 + 900 * i, end_s=1_795_187_700 + 900 * i)
+             for i in range(5)]
+    with World(*specs) as world:
+        world.do(lambda x, now: x.close_market(specs[0].condition_id, now))
+
+        async def life():
+            async with await unified(world) as client:
+                events = [e.slug async for e in client.list_events(tag_slug="up-or-down", closed=False, order="endDate", ascending=False,
+                                                                   page_size=2).iter_items()]
+                markets = [m async for m in client.list_markets(closed=False, page_size=3).iter_items()]
+                return events, markets, await client.get_market(slug=specs[2].slug), await client.get_market(id=specs[2].gamma_id), \
+                    await client.get_event(slug=specs[3].slug)
+        events, markets, by_slug, by_id, event = asyncio.run(life())
+    assert events == [s.slug for s in reversed(specs[1:])], "three pages, newest first, without the finished one"
+    assert [m.condition_id for m in markets] == [s.condition_id for s in specs[1:]]
+    assert by_slug.condition_id == by_id.condition_id == specs[2].condition_id and event.markets[0].condition_id == specs[3].condition_id
