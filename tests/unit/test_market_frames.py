@@ -374,3 +374,131 @@ def test_real_shapes_take_the_fast_path(feed):
     feed.channel._on_any = None
     feed.send(change(1001, (UP, "BUY", "0.51", "45.5", "0.51", "0.52"), (DOWN, "SELL", "0.49", "45.5", "0.48", "0.49")))
     assert feed.records[-1]["bid_size_u6"][0] == 45_500_000
+
+
+class Twins(Feed):
+    """Two links into one decoder."""
+
+    def __init__(self):
+        self.records, self.bad, self.now = [], [], 1_000
+        self.channel = mc.MarketChannel(lambda m: self.records.append(m.rec.copy().view(r.MARKET)[0]), lambda c, t: self.bad.append((c, t)), links=2)
+        self.channel.follow(3, ID, (UP, DOWN), 100, 1)
+        self.market = self.channel.markets[3]
+        for link in (0, 1):
+            self.channel.link_made(self.now, link)
+
+    def say(self, link, frame, step_ns=1_000_000):
+        self.now += step_ns
+        self.channel.on_frame(memoryview(json.dumps(frame, separators=(",", ":")).encode()), self.now, link)
+
+
+DUMP = [book(UP, 1000, {"0.51": "20.5"}, {"0.52": "30"}), book(DOWN, 1000, {"0.48": "30"}, {"0.49": "20.5"})]
+
+
+@pytest.fixture
+def twins():
+    f = Twins()
+    for link in (0, 1):
+        f.say(link, DUMP)
+    f.records.clear()
+    return f
+
+
+class TestTwoLinks:
+    def test_the_first_arrival_counts_and_the_second_shows_that_its_link_lives(self, twins):
+        frame = change(1001, (UP, "BUY", "0.51", "45.5"))
+        twins.say(1, frame)
+        assert len(twins.records) == 1 and twins.channel.links[0].missed == 1
+        twins.say(0, frame)
+        assert len(twins.records) == 1 and twins.channel.duplicates == 2 and twins.channel.links[0].missed == 0
+        assert twins.market.witness.heard_ns == twins.now
+
+    def test_a_late_copy_does_not_undo_a_newer_change_of_the_same_stamp(self, twins):
+        a, b = change(1001, (UP, "BUY", "0.51", "1")), change(1001, (UP, "BUY", "0.51", "2"))
+        for link in (0, 1):
+            for frame in (a, b):
+                twins.say(link, frame)
+        assert side(twins)[5100] == 2_000_000
+
+    def test_what_one_link_says_twice_is_heard_twice(self, twins):
+        a, b = change(1001, (UP, "BUY", "0.51", "1")), change(1001, (UP, "BUY", "0.51", "2"))
+        for frame in (a, b, a):
+            twins.say(0, frame)
+        assert side(twins)[5100] == 1_000_000
+        for frame in (a, b, a):
+            twins.say(1, frame)
+        assert side(twins)[5100] == 1_000_000 and twins.channel.duplicates == 1 + 3
+
+    def test_a_trade_is_one_record(self, twins):
+        for link in (0, 1):
+            twins.say(link, trade(1020, UP, "0.52", "1", "BUY"))
+        assert [int(x["kind"]) for x in twins.records] == [r.MK_TRADE]
+
+    def test_one_link_less_is_no_reason_to_mistrust_and_a_new_one_keeps_the_book(self, twins):
+        twins.channel.link_lost(twins.now, 0)
+        twins.say(1, change(1001, (UP, "BUY", "0.515", "3")))
+        twins.channel.link_made(twins.now, 0)
+        assert top(twins.records[-1])[0] == 5150 and not any(x["flags"] for x in twins.records)
+        twins.say(0, DUMP)
+        assert top(twins.records[-1])[0] == 5150, "the dump is older than the change"
+
+    def test_no_link_at_all_is(self, twins):
+        for link in (0, 1):
+            twins.channel.link_lost(twins.now, link)
+        assert twins.records[-1]["flags"] & r.MF_SUSPECT
+        twins.channel.link_made(twins.now, 1)
+        twins.say(1, DUMP)
+        assert not twins.records[-1]["flags"] and top(twins.records[-1])[0] == 5100
+
+    def test_a_snapshot_that_was_seen_before_still_answers(self, twins):
+        """A dump asked for again is byte for byte the old one when nothing happened."""
+        twins.channel.mistrust(bk.FAULT_HASH, twins.now)
+        twins.channel.link_lost(twins.now, 1)
+        twins.channel.link_made(twins.now, 1)
+        twins.say(1, DUMP)
+        assert not twins.records[-1]["flags"]
+
+    def test_useless_books_start_anew_though_a_link_lives(self, twins):
+        twins.say(0, change(3_999_999_999_999, (UP, "BUY", "0.515", "1")))
+        twins.channel.start_anew()
+        twins.channel.link_made(twins.now, 1)
+        assert twins.channel.ahead(1_000_000) is None and not side(twins)
+
+    def test_counts_of_a_frame_are_bounded(self, twins):
+        frame = change(1001, (UP, "BUY", "0.51", "1"))
+        for _ in range(5000):
+            twins.say(0, frame)
+        twins.say(1, frame)
+        assert twins.channel.duplicates == 2 and not twins.bad
+
+
+def test_the_stated_top_of_best_bid_ask_is_checked_too(feed):
+    feed.send({"event_type": "best_bid_ask", "market": "0xab", "asset_id": UP, "best_bid": "0.5", "best_ask": "0.52", "spread": "0.02", "timestamp": "1001"})
+    feed.send(change(1001, (UP, "BUY", "0.3", "1")), bk.GRACE_NS + 2)
+    assert feed.records[-1]["flags"] & r.MF_SUSPECT
+    feed.send({"event_type": "best_bid_ask", "market": "0xab", "asset_id": UP, "best_bid": "0.51", "best_ask": "0.52", "spread": "0.01", "timestamp": "1002"})
+    assert not feed.records[-1]["flags"]
+    feed.send({"event_type": "best_bid_ask", "market": "0xab", "asset_id": UP, "best_bid": "x", "best_ask": "", "spread": "", "timestamp": "1003"})
+    assert feed.bad[0][0] == "top_refused"
+
+
+def test_a_coarser_tick_is_old_news(feed):
+    for tick in ("0.001", "0.01"):
+        feed.send({"event_type": "tick_size_change", "market": "0xab", "asset_id": UP, "old_tick_size": "", "new_tick_size": tick, "timestamp": "1100"})
+    assert feed.market.book[bk.H_TICK] == 10 and feed.market.book[bk.H_EPOCH] == 1
+
+
+def test_a_verified_book_is_published_with_the_time_of_its_proof(feed):
+    feed.channel.verified(feed.market, feed.now + 5)
+    rec = feed.records[-1]
+    assert (rec["kind"], rec["t_recv_ns"], rec["bid_px_e4"][0]) == (r.MK_VERIFIED, feed.now + 5, 5100)
+    feed.channel.verified(feed.market, feed.now)
+    assert len(feed.records) == 1, "time does not go back"
+
+
+def test_both_paths_keep_the_hash_of_a_change(feed):
+    fast = change(1001, (UP, "BUY", "0.51", "1"))
+    feed.send(fast)
+    feed.send([change(1002, (UP, "BUY", "0.51", "2"))])
+    rows = feed.market.log[1:1 + 2 * 9].reshape(2, 9)
+    assert rows[0, 0] == 1001 and rows[1, 0] == 1002 and (rows[0, 6:] == rows[1, 6:]).all() and rows[0, 6] != 0
