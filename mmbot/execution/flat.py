@@ -17,8 +17,9 @@ from mmbot.execution.http1 import ConnectionPool, HttpAnswer, NotSent, UnknownOu
 from mmbot.execution.rest import Page
 from mmbot.execution.wire import LAST_CURSOR, ErrorCode, Outcome, Requests, parse_cancel, rate_limit
 
-HEDGE_S = 0.15              # without an answer for so long, the same request goes out on another connection as well
-SENDINGS = 3
+HEDGE_S, HEDGES = 0.15, 3   # without an answer for so long, the same request goes out on another connection as well, so often ...
+AGAIN_S = 1.0               # ... and then more slowly
+GIVE_UP_S, PATIENCE_S = 2.0, 8.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.5     # between two rounds that failed
 LOOKS_S = (0.05, 0.1, 0.2, 0.4)             # after the first flat round, look again so soon: a POST may still be in the air
 STILL_FLAT_S = 1.0                          # and then so often
@@ -66,7 +67,7 @@ class Flat:
         return self.flat
 
     async def _cancel(self) -> None:
-        answer = await self._ask(self._requests.cancel_all(self._now_s()))
+        answer = await self._ask(lambda: self._requests.cancel_all(self._now_s()))
         if answer is None:
             return
         done, limit = parse_cancel(answer.status, answer.body), rate_limit(answer.headers)
@@ -79,7 +80,7 @@ class Flat:
             self._warn("cancel_all", done.error)
 
     async def _nothing_listed(self) -> bool:
-        listing = await self._ask(self._requests.get("/data/orders", self._now_s()))
+        listing = await self._ask(lambda: self._requests.get("/data/orders", self._now_s()))
         if listing is None or listing.status != 200:
             return False
         try:
@@ -89,32 +90,37 @@ class Flat:
             return False
         return not page.data and page.next_cursor in ("", LAST_CURSOR)
 
-    async def _ask(self, data: bytes) -> HttpAnswer | None:
-        """The first answer of up to SENDINGS sendings of a request that may run more than once; None when there is none."""
+    async def _ask(self, make: Callable[[], bytes]) -> HttpAnswer | None:
+        """The first answer to a request that may run more than once: it is sent again and again on other connections until one comes.
+
+        One of the sendings waits long, for a venue that is only slow; the others give up soon, for connections that lead nowhere. None when
+        there is no answer at all. ``make`` signs each sending anew.
+        """
+        end, sent, trouble = mono_ns() + int(PATIENCE_S * 1e9), 0, ""
         waiting: set[asyncio.Future] = set()
-        trouble = ""
-        for turn in range(SENDINGS):
+        while (left_s := (end - mono_ns()) / 1e9) > 0:
             try:
-                waiting.add(self._pool.send_now(data))
+                waiting.add(self._pool.send_now(make(), left_s if sent == 1 else GIVE_UP_S))
                 self._event("requests")
+                sent += 1
             except NotSent as e:
                 trouble = str(e)
-            last = turn == SENDINGS - 1
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, timeout=None if last else HEDGE_S, return_when=asyncio.FIRST_COMPLETED)
-                for future in done:
-                    error = future.exception()
-                    if error is None:
-                        for other in waiting:
-                            other.add_done_callback(_swallow)
-                        return future.result()
-                    if not isinstance(error, UnknownOutcome):
-                        raise error
-                    trouble = str(error)
-                if not done and not last:
-                    break
-            if not waiting and not last:
-                await asyncio.sleep(FIRST_PAUSE_S)      # a lost connection is made anew meanwhile
+            pause_s = min(HEDGE_S if sent < HEDGES else AGAIN_S, left_s)
+            if not waiting:
+                await asyncio.sleep(min(FIRST_PAUSE_S, left_s))     # a lost connection is made anew meanwhile
+                continue
+            done, waiting = await asyncio.wait(waiting, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if error is None:
+                    for other in waiting | done:
+                        other.add_done_callback(_swallow)
+                    return future.result()
+                if not isinstance(error, UnknownOutcome):
+                    raise error
+                trouble = str(error)
+        for other in waiting:
+            other.add_done_callback(_swallow)
         self._event("request_errors")
         self._warn("venue", trouble)
         return None

@@ -26,7 +26,8 @@ from mmbot.venues.polymarket.user_channel import subscribe
 from shm_layout.records import BUY
 
 CLOCK_S, CONNECT_S, SEEN_S = 5.0, 5.0, 6.0
-CLEAN_UP_S, CLEAN_UP_PAUSE_S = 15.0, 0.3
+CLEAN_UP_S, CLEAN_UP_PAUSE_S = 20.0, 0.3
+LATE_S = 10.0               # a POST without an answer may still arrive for so long: only then is an order that is not there really gone
 FAR_TICKS = 10              # the best bid is at least so many ticks above our order
 GONE = ("CANCELED", "CANCELLED", "INVALID")
 
@@ -58,6 +59,7 @@ class LiveTest:
         self.rest: RestClient | None = None
         self.window: gamma.Window | None = None
         self.order: SignedOrder | None = None
+        self.maybe_late_ns = 0          # until then an order that is not there may still come
         self.stream: Stream | None = None
 
     async def run(self) -> bool:
@@ -150,9 +152,11 @@ class LiveTest:
         return "subscribed"
 
     async def _place(self) -> str:
-        self.clean = False
+        self.clean, self.maybe_late_ns = False, mono_ns() + int(LATE_S * 1e9)
         answer = await self.pool.request(self.requests.post_order(self.order.body, self._now_s()))
         leg = parse_order(answer.status, answer.body, self.order.order_id_hex)
+        if leg.outcome is not Outcome.UNKNOWN:
+            self.maybe_late_ns = 0
         if leg.outcome is not Outcome.ACCEPTED:
             raise StepFailed(f"{leg.code.name}: {leg.error or 'HTTP ' + str(answer.status)}")
         if leg.id_differs:
@@ -202,8 +206,8 @@ class LiveTest:
         while not self.clean and mono_ns() - begin < CLEAN_UP_S * 1e9:
             try:
                 await self.pool.request(self.requests.cancel_order(self.order.order_id_hex, self._now_s()))
-                self.clean = await self._is_gone()
-                trouble = "it is still there"
+                self.clean = await self._is_gone() and mono_ns() > self.maybe_late_ns
+                trouble = "it is still there, or may still come"
             except (VenueError, NotSent, UnknownOutcome) as e:
                 trouble = str(e)
             if not self.clean:

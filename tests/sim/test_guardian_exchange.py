@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,11 +14,12 @@ from mmbot import topology
 from mmbot.clock import mono_ns
 from mmbot.execution.http1 import UnknownOutcome
 from mmbot.execution.watch import WATCHED
+from mmbot.execution.wire import ErrorCode, parse_heartbeat
 from mmbot.sim import accounts
 from mmbot.sim.engine import NewOrder
-from procs.guardian import Guardian
+from procs.guardian import Guardian, StopSigns
 from shm_layout import vitals as vt
-from shm_layout.records import BUY, GUARD_BIT
+from shm_layout.records import BUY, GUARD_BIT, VENUE_MODE
 from shm_layout.segment import Space
 from shm_layout.seqlock import SeqlockReader, SeqlockWriter
 
@@ -44,15 +48,17 @@ class Stage:
         self.g = g = Guardian(self.actor)
         await g.beats.start()
         await g.cancels.start()
-        self.tasks = [asyncio.create_task(t) for t in (self._hearts(), g.check_for_ever(), g.beat_for_ever(), g.panic_for_ever())]
+        await g.reads.start()
+        self.tasks = [asyncio.create_task(t) for t in (self._hearts(), g.check_for_ever(), g.beat_for_ever(), g.panic_for_ever(),
+                                                       g.skew_for_ever(), g.place_for_ever())]
         return self
 
     async def __aexit__(self, *_):
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.g.beats.close()
-        await self.g.cancels.close()
+        for pool in (self.g.beats, self.g.cancels, self.g.reads):
+            await pool.close()
         for segment in (*(p.segment for p in self.pages.values()), self.actor.vitals.segment, self.g.guard.segment):
             segment.release()
         self.space.wipe()
@@ -77,6 +83,14 @@ class Stage:
 
     def resting(self):
         return self.world.do(lambda x, now: len(x.open_orders(accounts.PAPER_API_KEY)))
+
+    async def fault(self, name, **params):
+        status, answer, _ = await asyncio.to_thread(self.world.http, "POST", "/sim/fault", {"name": name, "params": params},
+                                                    {"Content-Type": "application/json"})
+        assert status == 200, answer
+
+    async def heal(self):
+        await asyncio.to_thread(self.world.http, "DELETE", "/sim/fault", {"all": True}, {"Content-Type": "application/json"})
 
 
 def play(story):
@@ -156,3 +170,138 @@ def test_an_unreachable_venue_is_a_reason():
         del s.g.beats.request
         await s.until(lambda: s.g.watch.allowed)
     play(story)
+
+
+# ---- a venue that misbehaves while everything is to be cancelled
+
+
+async def panicked(s, n=1):
+    """Orders rest, then the core falls silent."""
+    for i in range(1, n + 1):
+        assert (await asyncio.to_thread(s.rest_an_order, i)).error == ""
+    s.still.add("core")
+    await s.until(lambda: not s.g.watch.allowed)
+
+
+@pytest.mark.parametrize(("name", "params", "within_s"), [
+    ("slow_responses", {"paths": "cancels", "delay_s": 3.0, "jitter_s": 0.0}, 2.5),     # half of it before it is executed
+    ("rate_limited", {"paths": "cancels", "n": 3, "retry_after_s": 0.2}, 3.0), ("html_errors", {"paths": "cancels", "n": 2}, 2.0),
+    ("truncated_json", {"paths": "private", "n": 3}, 2.0), ("cancel_lost", {"n": 2}, 2.0), ("cancel_lost", {"n": 1, "hang_s": 5.0}, 1.0)])
+def test_it_gets_flat_all_the_same(name, params, within_s):
+    async def story(s):
+        await s.until(lambda: s.g.watch.allowed)
+        await s.fault(name, **params)
+        await panicked(s)
+        await s.until(lambda: s.world.do(lambda x, now: not x.open_orders(accounts.PAPER_API_KEY)), within_s)
+        await s.until(lambda: s.g.panic.flat, 6.0)
+    play(story)
+
+
+def test_an_empty_list_is_not_believed_while_no_cancel_was_accepted():
+    async def story(s):
+        await s.until(lambda: s.g.watch.allowed)
+        await s.fault("disabled")
+        await s.fault("empty_listing")
+        await panicked(s)
+        await asyncio.sleep(0.6)
+        assert not s.g.panic.flat and await asyncio.to_thread(s.resting) == 1
+        await s.heal()
+        await s.until(lambda: s.g.panic.flat, 3.0)
+        assert await asyncio.to_thread(s.resting) == 0
+    play(story)
+
+
+def test_a_list_that_hides_a_late_order_does_not_keep_it_alive():
+    async def story(s):
+        await s.until(lambda: s.g.watch.allowed)
+        await panicked(s)
+        await s.until(lambda: s.g.panic.flat)
+        await s.fault("empty_listing")
+        await asyncio.to_thread(s.rest_an_order, 9)
+        await s.until(lambda: s.world.do(lambda x, now: not x.open_orders(accounts.PAPER_API_KEY)), 8.0)
+    play(story)
+
+
+def test_orders_of_an_earlier_life_are_cancelled_by_a_guardian_that_starts_beside_a_dead_executor():
+    async def story(s):
+        assert (await asyncio.to_thread(s.rest_an_order, 1)).error == ""
+        await s.until(lambda: s.g.panic.flat, 3.0)
+        assert await asyncio.to_thread(s.resting) == 0 and not s.g.watch.started
+
+    with World(spec()) as world:
+        async def inner():
+            stage = Stage(world)
+            stage.still.add("executor")             # it has run (state RUN) and does not any more
+            async with stage:
+                await asyncio.wait_for(story(stage), 30)
+        asyncio.run(inner())
+
+
+# ---- reasons that are not a process
+
+
+def test_two_owners_of_one_heartbeat_chain():
+    async def story(s):
+        await s.until(lambda: s.g.judge.accepted >= 1)
+        mine = s.g.requests
+        other_id = ""
+        for _ in range(40):                         # another program beats for the same key, correcting its id as we do
+            answer = await s.g.reads.request(mine.heartbeat(other_id, s.g._now_s()))
+            reply = parse_heartbeat(answer.status, answer.body)
+            other_id = reply.heartbeat_id
+            await asyncio.sleep(0.0 if reply.code is ErrorCode.HEARTBEAT_ID else 0.7)
+            if s.g.judge.rival:
+                break
+        await s.until(lambda: s.g.watch.reasons & GUARD_BIT["heartbeat_refused"], 1.0)
+        assert not s.g.watch.allowed and "heartbeat_rival" in s.told
+        before = s.g.judge.accepted
+        await asyncio.sleep(1.5)
+        assert s.g.judge.accepted == before, "it does not fight for the chain"
+    play(story)
+
+
+@pytest.mark.parametrize(("name", "params", "reason"), [
+    ("wrong_clock", {"offset_s": 40.0, "tolerance_s": 300.0}, "clock_skew"), ("geoblock", {}, "geoblock"), ("closed_only", {}, "closed_only")])
+def test_what_the_venue_says_about_us_stops_quoting(name, params, reason, monkeypatch):
+    for setting in ("SKEW_EVERY_S", "PLACE_EVERY_S", "PLACE_AGAIN_S", "SKEW_AGAIN_S"):
+        monkeypatch.setattr(f"procs.guardian.{setting}", 0.1)
+
+    async def story(s):
+        await s.until(lambda: s.g.watch.allowed)
+        assert (await asyncio.to_thread(s.rest_an_order, 1)).error == ""
+        await s.fault(name, **params)
+        await s.until(lambda: s.g.watch.reasons == GUARD_BIT[reason])
+        await s.until(lambda: s.g.panic.flat)
+        assert await asyncio.to_thread(s.resting) == 0
+        await s.heal()
+        await s.until(lambda: s.g.watch.allowed, 4.0)
+    play(story)
+
+
+def test_what_the_executor_was_told_is_asked_at_once():
+    async def story(s):
+        await s.until(lambda: s.g.watch.allowed)
+        await s.fault("geoblock")
+        account = SeqlockWriter(s.space.own("account"))
+        account.rec["venue_mode"] = VENUE_MODE["geoblocked"]
+        account.write()
+        await s.until(lambda: s.g.watch.reasons == GUARD_BIT["geoblock"], 2.0)
+        account.segment.release()
+    play(story)
+
+
+def test_a_stopped_process_is_seen_by_the_kernels_word():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    signs = StopSigns()
+    try:
+        assert not signs.stopped(child.pid)
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        assert signs.stopped(child.pid)
+        os.kill(child.pid, signal.SIGCONT)
+        os.waitpid(child.pid, os.WCONTINUED)
+        assert not signs.stopped(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+    assert not signs.stopped(child.pid), "a process that is gone is not stopped"
