@@ -4,11 +4,11 @@ import json
 import time
 
 import pytest
-from exchange_world import UP_TOKEN
+from exchange_world import CID, UP_TOKEN
 from fault_world import USER, FaultWorld, alive, drain
 from websockets.exceptions import ConnectionClosed
 
-from shm_layout.records import BUY, SELL
+from shm_layout.records import BUY, SELL, UP
 
 TWAP, SPOT, RELAY = "crypto_prices_twap_sixty", "crypto_prices_chainlink", "crypto_prices"
 BOUNDARY_MS = 1_795_186_800_000
@@ -344,3 +344,13 @@ def test_the_server_survives_frames_due_after_the_socket_is_gone(world):
         change(world, 5)
     time.sleep(0.3)
     assert world.ask("GET", "/sim/health")[1]["ok"] and not world.do(lambda x, now: world.server.failed.done())
+
+
+def test_resolution_lost_leaves_the_outcome_to_gamma(world):
+    with world.stream() as ws:
+        ws.recv(2)
+        world.fault("resolution_lost")
+        world.do(lambda x, now: x.resolve(CID, UP, now))
+        assert alive(ws) and not [f for f in drain(ws) if isinstance(f, dict) and f.get("event_type") == "market_resolved"]
+    market = world.http("GET", f"/events/slug/{world.tape.specs[0].slug}", port=1)[1]["markets"][0]
+    assert json.loads(market["outcomePrices"]) == ["1", "0"]

@@ -106,6 +106,8 @@ _FRAMES = [
               {"channels": "market", "links": "all", "p": 0.1}),
     FaultSpec("book_rollback", "frames", "book snapshots are late, behind newer changes", "a snapshot older than what is known",
               "late snapshots roll the book back", {"links": "all", "delay_s": 0.2, "markets": "all"}),
+    FaultSpec("resolution_lost", "frames", "market_resolved is never sent", "no word of the outcome on the stream, Gamma has it",
+              "market_resolved sometimes never arrives", {"links": "all", "channels": "market"}),
     FaultSpec("user_lost", "frames", "events of the user channel never come and are not repeated", "fills or orders are not told",
               "no trade events", {"links": "all", "p": 1.0, "events": "trade"}),
     FaultSpec("user_delayed", "frames", "events of the user channel are late", "fills are told long after", "late fills",

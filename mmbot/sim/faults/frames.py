@@ -9,6 +9,7 @@ import msgspec
 from mmbot.sim.faults.catalogue import CATALOGUE, CHANNELS
 
 BOOK, TRADE, ORDER = b'"event_type":"book"', b'"event_type":"trade"', b'"event_type":"order"'
+RESOLVED = b'"event_type":"market_resolved"'
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.encode
 
@@ -84,6 +85,13 @@ def _rollback(fault, channel: str, data: bytes):
     return [(0.0, data)]
 
 
+def _unresolved(fault, channel: str, data: bytes):
+    if RESOLVED not in data:
+        return [(0.0, data)]
+    fault.hits += 1
+    return []
+
+
 def _meant(fault, data: bytes) -> bool:
     kinds = fault.params.get("events", "all")
     return (kinds != "order" and TRADE in data) or (kinds != "trade" and ORDER in data)
@@ -124,5 +132,5 @@ def _hidden(fault, event: dict) -> bool:
 EFFECTS = {
     **dict.fromkeys(_FROZEN, _freeze), "frames_late": _late, "frames_reordered": _reordered, "frames_duplicated": _duplicated,
     "frames_dropped": _dropped, "book_rollback": _rollback, "user_lost": _user_lost, "user_delayed": _user_delayed,
-    "user_replayed": _replayed, "duplicate_fill_events": _repeated_fills, "market_without_book": _bookless,
+    "user_replayed": _replayed, "resolution_lost": _unresolved, "duplicate_fill_events": _repeated_fills, "market_without_book": _bookless,
 }
