@@ -428,6 +428,21 @@ class TestTheCap:
                 w.say_order(i, r.UT_CANCELLATION, r.ST_CANCELED)
         assert {o["px"] for o in w.venue.live().values()} == {5100}, "and the better price comes once the old order is known to be gone"
 
+    def test_an_order_whose_cancel_is_in_flight_takes_its_room(self, w):
+        w.m.max_exposure_u6 = 15_000_000
+        order_id = bid(w)
+        w.venue.auto = False
+        other = (0, 1, 4900, 20)
+        w.target(other)
+        assert [kind for kind, _ in w.venue.log[-1:]] == ["cancel"] and len(w.keys()) == 1, "the other level waits: both could fill"
+        w.venue.answer()
+        w.tick(1)
+        assert len(w.venue.log) == 2 and w.position()["worst_u6"] == 10_000_000, "the answer does not say how much was matched before it"
+        w.say_order(order_id, r.UT_CANCELLATION, r.ST_CANCELED)
+        w.tick(30)
+        w.venue.answer()
+        assert {o["px"] for o in w.venue.live().values()} == {4900}
+
     def test_pending_gains_make_no_room(self, w):
         """Ten shares of each, bought for 9.7 dollars: booked they cannot lose; while they can fail either side may be lost."""
         w.target((0, 0, 5000, 10), (1, 0, 4700, 10))
