@@ -218,7 +218,7 @@ def test_one_frozen_socket_loses_nothing_and_is_made_anew(user):
 
 
 def test_one_lost_socket_is_no_break_and_two_are(user):
-    user.user.links[0].transport.vanish()
+    user.user.links[0].transport.disconnect(False)
     user.run(3)
     assert kinds(user) == [r.UK_CONNECTED] and len(user.user.links) == 2
     for link in list(user.user.links):
