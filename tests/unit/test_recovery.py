@@ -437,7 +437,7 @@ class TestTheCap:
         assert [kind for kind, _ in w.venue.log[-1:]] == ["cancel"] and len(w.keys()) == 1, "the other level waits: both could fill"
         w.venue.answer()
         w.tick(1)
-        assert len(w.venue.log) == 2 and w.position()["worst_u6"] == 10_000_000, "the answer does not say how much was matched before it"
+        assert len(w.venue.log) == 3 and w.position()["worst_u6"] == 10_000_000, "the answer does not say how much was matched before it"
         w.say_order(order_id, r.UT_CANCELLATION, r.ST_CANCELED)
         w.tick(30)
         w.venue.answer()
