@@ -63,6 +63,11 @@ class Scheduler:
             loop.queued = True
             self._runnable.append(loop)
 
+    def forget(self) -> None:
+        """Drop everything that is still due."""
+        self._heap.clear()
+        self._runnable.clear()
+
     def run(self, until_ns: int) -> None:
         """Let everything happen that happens before ``until_ns``."""
         heap, runnable, rng = self._heap, self._runnable, self.rng

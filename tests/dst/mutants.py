@@ -11,21 +11,20 @@ from unittest import mock
 
 from mmbot.execution.answers import Answers
 from mmbot.execution.comparison import Comparison
-from mmbot.execution.fills import Fills
 from mmbot.execution.flat import Flat
 from mmbot.execution.http1 import UnknownOutcome
 from mmbot.execution.manager import OrderManager
-from mmbot.execution.overdue import Overdue
-from mmbot.execution.watch import Watch
-from mmbot.inventory import exposure, positions
-from mmbot.inventory.positions import Position, Positions
+from mmbot.execution.modes import VenueModes
+from mmbot.inventory import positions
+from mmbot.inventory.positions import Positions
 from mmbot.sim.engine.settlement import Settlement
+from mmbot.venues.polymarket import market_channel as mc
 from procs import guardian
 from procs.feed_market import MarketFeed
 from shm_layout import records as r
-from tests.dst.group import SimJournal
 
 EVERY_S = 20.0
+_T_RECV = r.MARKET.fields["t_recv_ns"][1] // 8
 
 
 @dataclass(frozen=True)
@@ -111,21 +110,29 @@ def _failed_ignored(original):
 
 def _flags_dropped(original):
     def publish(self, market):
-        flags = int(market.rec["flags"][0]) if market.rec.dtype.names else 0
-        if flags & (r.MF_SUSPECT | r.MF_FROZEN):
-            market.rec["flags"] = flags & ~(r.MF_SUSPECT | r.MF_FROZEN)
-        if market.rec["kind"][0] == r.MK_SUSPECT:
-            market.rec["kind"] = r.MK_BOOK
+        flags, kind = int(market.cells[mc.FLAGS_WORD]), int(market.cells[mc.KIND_WORD])
+        market.cells[mc.FLAGS_WORD] = flags & ~(r.MF_SUSPECT | r.MF_FROZEN)
+        if kind == r.MK_SUSPECT:
+            market.cells[mc.KIND_WORD] = r.MK_BOOK
         original(self, market)
-        market.rec["flags"] = flags
+        market.cells[mc.FLAGS_WORD], market.cells[mc.KIND_WORD] = flags, kind
     return publish
 
 
-def _age_forgotten(original):
+def _always_fresh(original):
     def publish(self, market):
-        market.rec["t_recv_ns"] = self.actor.group.scheduler.now_ns
+        market.cells[_T_RECV] = self.actor.group.scheduler.now_ns
         original(self, market)
     return publish
+
+
+def _proved_by_nothing(original):
+    def look(self, now_ns):
+        original(self, now_ns)
+        for slot in self._live:
+            if self.channel.markets[slot].cells[mc.KIND_WORD]:
+                self.publish(self.channel.markets[slot])
+    return look
 
 
 def _no_write_ahead(original):
@@ -133,7 +140,14 @@ def _no_write_ahead(original):
 
 
 def _nothing_pending(original):
-    return lambda self, *_more: max(original(self) - 0, 0)
+    def move(self, leg, sign):
+        original(self, leg, sign)
+        self.position(leg.market_id).reserve_u6 = [0, 0]
+    return move
+
+
+def _mode_forgotten(original):
+    return lambda self, *_answer: None
 
 
 async def _flat_round(self):
@@ -149,13 +163,6 @@ def _never_late(original):
     def late(self, o, now):
         self._settled(o)
     return late
-
-
-def _always_allowed(original):
-    def read_guard(self):
-        original(self)
-        self.guard_allowed, self.guard_ns = True, 1 << 62
-    return read_guard
 
 
 def _never_unsound(original):
@@ -178,13 +185,14 @@ MUTANTS: dict[str, Mutant] = {
     "failed_ignored": Mutant(replaced(Positions, "apply", _failed_ignored), ("position",), [("ghost_fill", 15.0, {}), ("retrying", 1.0, {})]),
     "no_write_ahead": Mutant(replaced(OrderManager, "_ahead", _no_write_ahead), ("journal",)),
     "empty_listing_believed": Mutant(replaced(Comparison, "_not_listed", lambda _: _not_listed), ("orphan",), [("empty_listing", 15.0, {})]),
-    "guard_ignored": Mutant(replaced(OrderManager, "_read_guard", _always_allowed), ("forbidden",),
-                            [("SIGSTOP feed_oracle", 5.0, {}), ("SIGKILL feed_user", 0.0, {})]),
     "guardian_never_cancels": Mutant(replaced(Flat, "round", lambda _: _flat_round), ("dead_man",), [("SIGSTOP executor", 9.0, {})]),
     "guardian_sees_nothing": Mutant(replaced(guardian, "decide", _never_unsound), ("dead_man",), [("SIGSTOP executor", 12.0, {})]),
     "late_orders_kept": Mutant(replaced(Answers, "_late", _never_late), ("late",), [("post_delayed", 8.0, {"delay_s": 2.8})]),
-    "suspect_ignored": Mutant(_both(replaced(MarketFeed, "publish", _flags_dropped)), ("stale",),
-                              [("frames_dropped", 15.0, {"p": 0.7}), ("freeze_market", 15.0, {})]),
+    "frozen_book_believed": Mutant(_both(replaced(MarketFeed, "publish", _flags_dropped), replaced(MarketFeed, "publish", _always_fresh),
+                                         replaced(MarketFeed, "look", _proved_by_nothing)), ("stale",), [("freeze_market", 15.0, {})]),
+    "pending_not_counted": Mutant(replaced(Positions, "_move", _nothing_pending), ("exposure",), [("retrying", 18.0, {"retry_s": 8.0})],
+                                  {"strategy__max_exposure_u6": 40_000_000, "sim__settle_ms": 8000.0}),
+    "venue_mode_forgotten": Mutant(replaced(VenueModes, "post_answer", _mode_forgotten), ("forbidden",), [("cancel_only", 18.0, {})]),
     "roll_back_makes_money": Mutant(replaced(Settlement, "_roll_back", _rolled_back_once), ("conserved",), [("ghost_fill", 15.0, {})]),
 }
 QUICK = ("timeout_is_refusal", "fill_counted_twice", "failed_ignored", "no_write_ahead", "guardian_never_cancels")

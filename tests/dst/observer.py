@@ -40,7 +40,7 @@ LATE_AFTER_S, LATE_S = 1.0, 4.0
 CASH_LOW_S = 120.0          # a payout is believed late on purpose: money that is there and not counted on does no harm
 DEAD_EXECUTOR_S, DEAD_BOTH_S = 6.0, 18.0
 SETTLE_S = 60.0             # after the last fault and the last death: how long until everything must agree again
-REFUSING, REFUSED_POSTS = ("cancel_only", "disabled", "geoblock", "unauthorized", "closed_only"), 15
+REFUSING, REFUSED_POSTS = ("cancel_only", "disabled", "geoblock", "unauthorized", "closed_only"), 6
 EVENTS_KEPT = 40
 EPS_U6 = 20_000
 

@@ -132,12 +132,13 @@ class Simulation:
             self.group.supervised = False
             self.group._gone(inc, "over")
         self.sim_loop.kill()
-        for _, tasks in self.group.buried:
+        for tasks in [*(t for _, t in self.group.buried), asyncio.all_tasks(self.sim_loop)]:
             for task in tasks:
                 task._log_destroy_pending = False
-        for task in asyncio.all_tasks(self.sim_loop):
-            task._log_destroy_pending = False
+                with contextlib.suppress(RuntimeError):     # one that wants to go on after its end
+                    task.get_coro().close()
         self.group.buried.clear()
+        self.scheduler.forget()
         gc.collect()
         self._stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
