@@ -349,6 +349,8 @@ def test_the_server_survives_frames_due_after_the_socket_is_gone(world):
 def test_resolution_lost_leaves_the_outcome_to_gamma(world):
     with world.stream() as ws:
         ws.recv(2)
+        ws.send(json.dumps({"operation": "subscribe", "assets_ids": [UP_TOKEN], "custom_feature_enabled": True}))
+        assert alive(ws)
         world.fault("resolution_lost")
         world.do(lambda x, now: x.resolve(CID, UP, now))
         assert alive(ws) and not [f for f in drain(ws) if isinstance(f, dict) and f.get("event_type") == "market_resolved"]
