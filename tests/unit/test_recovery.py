@@ -434,6 +434,7 @@ class TestTheCap:
         w.venue.auto = False
         other = (0, 1, 4900, 20)
         w.target(other)
+        w.tick(30)
         assert [kind for kind, _ in w.venue.log[-1:]] == ["cancel"] and len(w.keys()) == 1, "the other level waits: both could fill"
         w.venue.answer()
         w.tick(1)
