@@ -45,8 +45,7 @@ def fault(context: typer.Context, name: NameArgument = None, for_s: ForOption = 
         spec = spec_of(name)
         params = {key: value_of(spec, key, value) for key, value in map(pair, given or [])}
         answer = call(_url(config, context), "POST", "/sim/fault", {"name": name, "for_s": for_s, "params": params})
-        lasts_s = for_s if for_s is not None else spec.for_s
-        text = f"{name} is on" + (f" for {lasts_s:g} s" if lasts_s else f" until `mmbot sim fault --stop {name}`") + f": {spec.what}"
+        text = f"{name} is on" + (f" for {answer['for_s']:g} s" if answer["for_s"] else f" until `mmbot sim fault --stop {name}`") + f": {spec.what}"
     print(json.dumps(answer) if as_json else text)
 
 

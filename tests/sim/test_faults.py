@@ -213,6 +213,7 @@ def test_operator_routes():
     with FaultWorld() as world:
         status, answer = world.ask("POST", "/sim/fault", {"name": "disabled", "for_s": 30})
         assert status == 200 and world.post(price=0.45)[0] == 503
+        assert answer["for_s"] == 30
         status, other = world.ask("POST", "/sim/fault", {"name": "frames_late", "params": {"links": "one"}, "delay_s": 2})
         about = world.ask("GET", "/sim/faults")[1]
         assert {spec["name"] for spec in about["catalogue"]} == set(CATALOGUE)
@@ -252,10 +253,12 @@ def test_the_command_line_starts_lists_and_stops(mmbot):
         assert world.faults.active("post_delayed").params == {"p": 1.0, "n": 1, "delay_s": 0.5}
         code, out, _ = mmbot("sim", "faults", base=world.base)
         assert code == 0 and re.search(r"on (2\d|30) s left, hit 0x", out) and all(name in out for name in NAMES)
+        assert mmbot("sim", "fault", "restart_425", base=world.base)[1].startswith("restart_425 is on for 210 s")
+        assert mmbot("sim", "fault", "disabled", base=world.base)[1].startswith("disabled is on until `mmbot sim fault --stop disabled`")
         code, out, err = mmbot("sim", "fault", "--stop", "post_delay", base=world.base)
         assert code == 2 and err.startswith("mmbot: unknown fault 'post_delay': did you mean 'post_delayed'?") and world.faults.running()
         code, out, _ = mmbot("sim", "fault", "--stop", "all", "--json", base=world.base)
-        assert code == 0 and json.loads(out) == {"stopped": [1]} and not world.faults.running()
+        assert code == 0 and json.loads(out) == {"stopped": [1, 2, 3]} and not world.faults.running()
 
 
 def test_the_list_is_there_without_an_exchange(mmbot):

@@ -3,7 +3,7 @@
 Owns: POST and DELETE /sim/fault, GET /sim/faults, on the CLOB port (loopback only, as all of the exchange). Who calls: `mmbot sim fault`,
 tests. What can go wrong: a wrong name or parameter, 400 with the nearest valid one.
 
-    POST   /sim/fault   {"name": "freeze_market", "for_s": 8, "params": {"links": "one"}}     -> {"id": 1}
+    POST   /sim/fault   {"name": "freeze_market", "for_s": 8, "params": {"links": "one"}}     -> {"id": 1, "for_s": 8}
     DELETE /sim/fault   {"name": "freeze_market"} or {"id": 1} or {"all": true}               -> {"stopped": [1]}
     GET    /sim/faults                                                                        -> {"catalogue", "running", "log", "now_ms"}
 """
@@ -27,7 +27,8 @@ def routes(faults: Faults) -> dict[tuple[str, str], Callable]:
         inner = asked.pop("params", {})
         if not isinstance(inner, dict):
             raise ApiError(400, "params must be an object")
-        return {"id": _or_400(lambda: faults.start(str(name), _now_ms(), for_s, **asked | inner))}
+        id_ = _or_400(lambda: faults.start(str(name), _now_ms(), for_s, **asked | inner))
+        return {"id": id_, "for_s": faults.lasts_s(id_)}
 
     def stop(r: Request) -> dict:
         asked = r.json(dict)

@@ -229,6 +229,11 @@ class Faults:
         """All running faults, oldest first."""
         return list(self._running.values())
 
+    def lasts_s(self, id_: int) -> float | None:
+        """How long a running fault lasts from its start to its end, None for until it is stopped. Errors: KeyError."""
+        fault = self._running[id_]
+        return None if fault.until_ms >= FOREVER_MS else (fault.until_ms - fault.started_ms) / 1000
+
     def log(self) -> list[tuple[float, str, str, dict]]:
         """(monotonic ms, name, "start" or "stop", parameters), oldest first."""
         return list(self._log)
