@@ -6,7 +6,7 @@ import pytest
 from feed_world import BEGIN_S, ROLL_S, FeedWorld
 
 from mmbot.venues.polymarket import prints
-from procs import feed_bybit, feed_coinbase, feed_oracle, feed_user
+from procs import feed_binance, feed_bybit, feed_coinbase, feed_oracle, feed_user
 from shm_layout import records as r
 
 
@@ -165,6 +165,18 @@ def test_a_spot_book_heals_after_lost_frames_and_never_shows_a_crossed_top(world
     service = getattr(world, name.removeprefix("feed_"))
     ladder = service._ladder
     assert (tops[-1]["bid"], tops[-1]["ask"]) == (float(ladder.px(ladder.best(0))), float(ladder.px(ladder.best(1))))
+
+
+def test_a_link_that_binance_is_about_to_close_is_replaced_before_it_goes(world):
+    world.start(feed_binance.main, "feed_binance")
+    world.run(5)
+    for link in list(world.binance.links):
+        link.put(b'{"e":"serverShutdown","E":1795186800121}')
+    world.run(2)
+    e = world.events()
+    assert (e["reconnects"], e["disconnects"], len(world.binance.links)) == (1, 0, 1)
+    stamps = [int(x["t_recv_ns"]) for x in world.records("md.binance")]
+    assert max(b - a for a, b in zip(stamps, stamps[1:])) < 200_000_000, "no hole"
 
 
 def test_silence_of_a_spot_feed_is_an_error_once_per_episode(world):

@@ -65,3 +65,15 @@ def test_garbage_is_refused(stream, data):
 
 def test_a_zero_quantity_is_a_quantity(stream, rec):
     assert stream.on_frame(agg(1, q="0.00000000"), 1) and rec[0]["qty"] == 0.0
+
+
+def test_an_old_trade_is_dropped_and_counted(stream, rec):
+    at = 1795186800120 * 1_000_000
+    assert stream.on_frame(agg(1), 5, at + 2_999_000_000) and not stream.on_frame(agg(2), 5, at + 3_001_000_000)
+    assert (stream.late, stream.gaps) == (1, 0) and stream.on_frame(agg(3), 5, at) and stream.gaps == 0, "it was seen, if not used"
+
+
+def test_the_venue_announces_its_maintenance(stream):
+    assert not stream.on_frame(b'{"e":"serverShutdown","E":1795186800121}', 5) and stream.closing
+    stream.restart()
+    assert not stream.closing
