@@ -267,7 +267,7 @@ def _explain(error: ValidationError, source: str) -> str:
 def _env_unknown() -> list[str]:
     keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
     keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_AUTOSTART_FEED_COINBASE", "MMBOT_AUTOSTART_FEED_BYBIT"}
-    keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS", "MMBOT_CAPTURES"}    # what tests take
+    keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_KILL_SEED", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS", "MMBOT_CAPTURES"}    # what tests take
     bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
     return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]
 

@@ -126,7 +126,9 @@ class Group:
         self.cfg, self.say = cfg, say
         self.instance = Instance(cfg)
         self.supervisor = Supervisor(self.instance.socket_path)
-        self.names = [p.name for p in topology.processes(cfg.profile, cfg.feeds)]
+        rows = topology.processes(cfg.profile, cfg.feeds)
+        self.names = [p.name for p in rows]
+        self.awaited = [p.name for p in rows if p.cpu != "idle"]     # on a busy machine an idle-class process may take minutes to start
         self._since: dict[str, int] = {}
 
     # ---- start
@@ -200,7 +202,7 @@ class Group:
             for name in (n for n in self.names if states[n] == "RUN" and n not in shown):
                 shown.add(name)
                 self.say(f"{name} runs after {(mono_ns() - begin) / 1e9:.1f} s")
-            late = next((n for n in self.names if states[n] != "RUN"), None)
+            late = next((n for n in self.awaited if states[n] != "RUN"), None)
             if late:
                 steady_since = 0
             elif not steady_since:
