@@ -20,6 +20,7 @@ from mmbot.execution.recovery import Recovery
 from mmbot.execution.rest import RestClient
 from mmbot.execution.signing import OrderSigner, Salts
 from mmbot.execution.wire import Requests
+from shm_layout.seqlock import read
 
 RESOLVE_S, WATCH_S, WANT_S, TEND_S = 0.02, 0.02, 0.1, 1.0
 
@@ -49,7 +50,16 @@ def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
     manager = OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
                            cfg.guardian.reserved_cancels)
     manager.max_exposure_u6 = cfg.strategy.max_exposure_u6
+    _count_on(manager, links.account)
     return manager, gateway
+
+
+def _count_on(manager: OrderManager, account) -> None:
+    """Go on counting where an earlier life of this process stopped: the account's memory outlives it."""
+    if read(account.mem, 0, account.words) > 0:
+        before = account.rec[0]
+        manager.n_orders, manager.n_cancels, manager.n_rejects = (int(before[n]) for n in ("orders", "cancels", "rejects"))
+        manager.user_deaf = int(before["user_deaf"])
 
 
 def _counter(actor: Actor):

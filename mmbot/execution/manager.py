@@ -40,9 +40,10 @@ from mmbot.inventory.exposure import of_orders, room_u6
 from mmbot.inventory.funds import Funds
 from mmbot.inventory.positions import Positions
 from mmbot.inventory.witness import Witness
-from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET
+from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET, window_of
 
 GUARD_SILENT_NS = 2_000_000_000
+SETTLED_S = 3600                    # so long after its end a window's trades are taken to be settled
 ACCOUNT_EVERY_NS = 50_000_000
 CHURN_RESERVE = 40                  # cancel tokens that only moves toward safety may use, above those of the guardian
 _MS = 1_000_000
@@ -235,10 +236,16 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         window.dirty = True
         for token in window.tokens:
             self.pool.drop(token)
-        if not window.orders:
+        self._forget(window)
+        self._account_dirty = True
+
+    def _forget(self, window: Window) -> None:
+        """Drop a window that left the table, unless it has orders, or trades that may still fail: those are waited for, for an hour."""
+        end_s = sum(window_of(window.market_id))
+        waits = window.tail or self.positions.unsettled(window.market_id)
+        if not window.orders and (not waits or self.wall_ns() > (end_s + SETTLED_S) * 1_000_000_000):
             self.positions.retire(window.market_id)
             self.by_market.pop(window.market_id, None)
-        self._account_dirty = True
 
     def may_quote(self, now: int) -> bool:
         """Whether any order is wanted at all now; `halt` says why not."""
@@ -456,6 +463,5 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             self.report.event(name, count - before)
         self._counted = counts
         listed = {w.market_id for w in self.windows if w is not None}
-        for market_id in [m for m, w in self.by_market.items() if m not in listed and not w.orders]:
-            self.positions.retire(market_id)
-            del self.by_market[market_id]
+        for window in [w for m, w in self.by_market.items() if m not in listed]:
+            self._forget(window)

@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from order_world import MARKET, World
+from order_world import MARKET, SLOT, World
 
 from mmbot.execution.order import DONE
 from mmbot.inventory.witness import KEEP_NS, WAIT_NS, Witness
@@ -191,6 +191,21 @@ class TestStates:
         w.m.reread = ""
         w.say_trade(order_id, trade, TWENTY, r.TS_CONFIRMED)
         assert not w.m.reread and MARKET not in w.m.positions.by_market and w.report.events.get("frames_bad", 0) == 0
+
+    def test_a_window_that_left_the_table_is_kept_while_its_trades_may_fail(self, w):
+        order_id = bid(w)
+        trade = w.venue.fill(order_id, TWENTY)
+        rec = w.links.markets.cells[0].copy().view(r.MARKETS)
+        row = rec["row"][0][SLOT]
+        row["start_s"] += 3600
+        row["market_id"] = r.market_id(int(row["start_s"]), 900)
+        w.links.markets.set(rec)
+        w.tick(300)
+        w.m.tend()
+        assert MARKET in w.m.positions.by_market and w.account()["fills"] == 1
+        w.say_trade(order_id, trade, TWENTY, r.TS_FAILED)
+        w.m.tend()
+        assert MARKET in w.m.positions.retired and w.account()["fills"] == 0 and w.account()["reversed"] == 1 and w.account()["realized_u6"] == 0
 
     def test_what_was_sold_or_taken_back_is_not_sellable_any_more(self, w):
         order_id = bid(w)

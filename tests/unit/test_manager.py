@@ -732,7 +732,7 @@ def test_windows_roll_without_growing(tmp_path):
     w = World(tmp_path).ready()
     w.target(*PAIR)
     for order_id in list(w.venue.live()):
-        w.venue.fill(order_id, TWENTY)
+        w.say_trade(order_id, w.venue.fill(order_id, TWENTY), TWENTY, r.TS_CONFIRMED)
     rec = w.links.markets.cells[0].copy().view(r.MARKETS)
     for n in range(1, 4):
         row = rec["row"][0][SLOT]

@@ -1,6 +1,7 @@
 """Start, stop and the comparison with the venue: each difference is named, healed or stops quoting; no error and no empty list is believed."""
 
 import asyncio
+import os
 
 import numpy as np
 import pytest
@@ -13,7 +14,11 @@ from mmbot.execution.rest import MakerLeg, Trade, VenueError
 from mmbot.execution.wire import ErrorCode
 from mmbot.inventory.differences import LAG_NS, SUSPECT_NS, Differences, Plausible
 from mmbot.inventory.funds import LONGEST_WAIT_NS, Funds
+from mmbot.topology import SEQLOCKS
+from procs.executor import _count_on
 from shm_layout import records as r
+from shm_layout.segment import Space
+from shm_layout.seqlock import SeqlockWriter
 
 TWENTY, FIVE = 20_000_000, 5_000_000
 S = 1_000 * MS
@@ -484,3 +489,22 @@ def test_position_rows_are_whole(w):
     p = w.position()
     assert int(p["qty_up_u6"]) == int(p["pending_up_u6"] + p["confirmed_up_u6"])
     assert np.count_nonzero(w.account()["position"]["market_id"]) == 1 and int(w.account()["position"]["market_id"][SLOT]) == MARKET
+
+
+def test_a_restarted_process_counts_on_from_its_own_memory():
+    class Counts:
+        n_orders = n_cancels = n_rejects = user_deaf = 0
+
+    space = Space(f"t{os.getpid()}count")
+    space.create_missing({}, {"account": SEQLOCKS["account"]}, [])
+    try:
+        first, manager = SeqlockWriter(space.own("account")), Counts()
+        _count_on(manager, first)
+        assert manager.n_orders == 0
+        first.rec["orders"], first.rec["cancels"], first.rec["rejects"], first.rec["user_deaf"] = 7, 6, 5, 4
+        first.write()
+        first.segment.release()
+        _count_on(manager, SeqlockWriter(space.own("account")))
+        assert (manager.n_orders, manager.n_cancels, manager.n_rejects, manager.user_deaf) == (7, 6, 5, 4)
+    finally:
+        space.wipe()
