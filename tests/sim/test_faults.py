@@ -1,5 +1,6 @@
 """The fault catalogue as a whole: names, determinism, schedules, the operator's routes, the command line, and what it costs when nothing runs."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -11,8 +12,10 @@ from fault_world import FaultWorld
 
 from mmbot import config
 from mmbot.cli import main
+from mmbot.clock import mono_ns
 from mmbot.errors import UserError
 from mmbot.sim.faults import CATALOGUE, Faults, load_schedule
+from mmbot.sim.http import Raw, Service
 from mmbot.sim.server import SimServer
 
 HERE = Path(__file__).parent
@@ -279,3 +282,20 @@ def test_command_line_slips_are_one_line_and_exit_code_2(args, says, mmbot):
 def test_the_command_itself_shows_no_traceback():
     done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", "sim", "fault", "geoblok"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr == "mmbot: unknown fault 'geoblok': did you mean 'geoblock'? (`mmbot sim faults` lists all)\n"
+
+
+# ---- without sockets ----
+
+def test_a_service_answers_without_a_socket_and_says_when_it_would_cut():
+    async def ask(service):
+        return await service.respond("GET", "/here/7", {"q": "x"}, {}, b"", 0)
+    service = Service()
+    service.routes["GET", "/here/"] = lambda r: Raw(b'{"id":%s,"q":"%s"}' % (r.tail.encode(), r.arg("q").encode()), {"X-More": "1"})
+    assert asyncio.run(ask(service)) == (200, {"Content-Type": "application/json", "X-More": "1"}, b'{"id":7,"q":"x"}')
+    assert asyncio.run(service.respond("GET", "/nowhere", {}, {}, b"", 0)) == (404, {"Content-Type": "application/json"}, b'{"error":"not found"}')
+    service.name, service.faults = "gamma", Faults(1)
+    service.faults.start("gamma_down", mono_ns() / 1e6, how="cut")
+    assert asyncio.run(ask(service)) is None
+    service.routes["GET", "/here/"] = lambda r: 1 // 0
+    service.faults = Faults(1)
+    assert asyncio.run(ask(service))[0] == 500 and service.failures == 1 and "ZeroDivisionError" in service.last_failure

@@ -73,6 +73,7 @@ def test_fill_after_cancel(world):
         status, answer = world.ask("DELETE", "/order", {"orderID": order_id})
         assert answer == {"canceled": [order_id], "not_canceled": {}}
         assert world.money() == (CASH - 2_700_000, {UP_TOKEN: 6_000_000}), "the engine knows it at once"
+        time.sleep(0.1)
         assert world.ask("GET", "/data/trades")[1]["data"] == [], "nobody else does"
         events = drain(ws, 0.5)
         assert [(e["type"], e["size_matched"]) for e in events[:2]] == [("PLACEMENT", "0"), ("CANCELLATION", "0")]
