@@ -504,7 +504,9 @@ def test_a_restarted_process_counts_on_from_its_own_memory():
         first.rec["orders"], first.rec["cancels"], first.rec["rejects"], first.rec["user_deaf"] = 7, 6, 5, 4
         first.write()
         first.segment.release()
-        _count_on(manager, SeqlockWriter(space.own("account")))
+        second = SeqlockWriter(space.own("account"))
+        _count_on(manager, second)
+        second.segment.release()
         assert (manager.n_orders, manager.n_cancels, manager.n_rejects, manager.user_deaf) == (7, 6, 5, 4)
     finally:
         space.wipe()
