@@ -38,7 +38,7 @@ REREAD_NS = 250_000_000         # least time between two comparisons that someth
 OPEN_NS = 1_000_000_000         # and while a difference is open
 EXTERNAL_NS = 60_000_000_000    # a balance unexplained for so long was moved by somebody else
 _CONDITION = MARKET_INFO.fields["condition_id"][1] // 8
-_CASH = ("cash",)
+_CASH, _NAMES = ("cash",), ("Up", "Down")
 
 
 def condition_of(window: Window) -> str:
@@ -369,7 +369,7 @@ class Comparison:
             return True
         if not excess:
             return plausible.exact(balance)
-        what = ("shares", window.market_id, ("Up", "Down")[token])
+        what = ("shares", window.market_id, _NAMES[token])
         since = self.differences.open.get(what)
         if since is not None and self.m.mono_ns() - since.since_ns >= EXTERNAL_NS:
             self._accept_shares(window, token, excess)
@@ -392,5 +392,5 @@ class Comparison:
         m.positions.apply(("moved", self._accepted), token, window.market_id, token, side, TS_CONFIRMED, px_u6, abs(excess_u6))
         self._base_u6 += m.positions.spent_u6 - spent_u6
         m.report.event("adopted")
-        m.report.error("shares_moved", f"{_dollars(excess_u6)} {('Up', 'Down')[token]} shares in {window.market_id} came or went by no trade of ours: "
+        m.report.error("shares_moved", f"{_dollars(excess_u6)} {_NAMES[token]} shares in {window.market_id} came or went by no trade of ours: "
                                        "taken into the books")

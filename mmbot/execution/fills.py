@@ -17,8 +17,8 @@ An order fills by more than its size: booked as the venue says, and named.
 from mmbot.execution.order import CANCELING, DONE, Order, id_text, id_words_of
 from mmbot.execution.windows import Window
 from mmbot.inventory.positions import BOOKED, CORRECTED, DUST_U6, NOTHING, REVERSED
-from shm_layout.records import (BUY, OE_CANCELED, OE_FILL, OE_REVERSED, ST_LIVE, TAKER, UK_ACTIVITY, UK_CONNECTED, UK_DISCONNECTED, UK_ORDER, UK_TRADE,
-                                USER, UT_CANCELLATION, UT_PLACEMENT)
+from shm_layout.records import (BUY, OE_CANCELED, OE_FILL, OE_REVERSED, ST_LIVE, TAKER, UK_ACTIVITY, UK_CONNECTED, UK_DISCONNECTED, UK_ORDER,
+                                UK_TRADE, USER, UT_CANCELLATION, UT_PLACEMENT)
 
 USER_BURST = 256                    # user records handled in one wake
 _U_KIND, _U_MARKET, _U_TOKEN, _U_SIDE, _U_ROLE, _U_TYPE, _U_STATUS, _U_PX, _U_SIZE, _U_MATCHED, _U_CONNECTION, _U_ORDER, _U_TRADE = (

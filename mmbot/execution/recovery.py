@@ -32,7 +32,7 @@ class NotFlat(Exception):
 
 
 class Recovery(Asking, Comparison):
-    """``reads``: open_orders, trades, order, balance, renew_balance of a `rest.RestClient`. ``sleep`` is asyncio.sleep unless a test says otherwise."""
+    """``reads``: open_orders, trades, order, balance, renew_balance of a `rest.RestClient`. ``sleep``: asyncio.sleep, unless a test says otherwise."""
 
     def __init__(self, manager: OrderManager, reads, api_key: str, funder: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep):
         self.m, self.reads, self.sleep = manager, reads, sleep
@@ -99,7 +99,8 @@ class Recovery(Asking, Comparison):
         for sent in m.journal.found.values():
             if sent.order_id in m.by_id:
                 continue
-            o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6, PENDING, 0)
+            o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6,
+                      PENDING, 0)
             o.unknown = True
             m.by_id[sent.order_id] = o
             if window := m.by_market.get(sent.market_id):

@@ -25,9 +25,9 @@ class Window:
     ``fresh``: the newest target has not been acted on yet and its stamps are those of the decision that changed it.
     """
 
-    __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail", "external", "desired",
-                 "previous", "deadline_ns", "changed_ns", "decided_ns", "params_version", "cause", "fresh", "dirty", "was_live", "next_ns", "row",
-                 "own_due", "own_rows", "worst_u6")
+    __slots__ = ("market_id", "slot", "state", "outcome", "version", "neg_risk", "fee_rate_e6", "tokens", "limits", "orders", "tail",
+                 "external", "desired", "previous", "deadline_ns", "changed_ns", "decided_ns", "params_version", "cause", "fresh", "dirty",
+                 "was_live", "next_ns", "row", "own_due", "own_rows", "worst_u6")
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
         self.market_id, self.slot, self.limits = market_id, slot, limits

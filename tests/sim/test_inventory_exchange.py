@@ -70,7 +70,8 @@ class Story:
                 if shares == m.positions.position(MARKET).qty_u6 and m.user_ok:
                     return
         shares, cash = await asyncio.to_thread(truth, self.world)
-        raise AssertionError(f"not quiet: ours {m.positions.position(MARKET).qty_u6} theirs {shares}, orders {len(window.orders)}, tail {len(window.tail)}, "
+        raise AssertionError(f"not quiet: ours {m.positions.position(MARKET).qty_u6} theirs {shares}, orders {len(window.orders)}, "
+                             f"tail {len(window.tail)}, "
                              f"unknown {len(m.unknown)}, cut {len(m.cut)}, unsettled {m.positions.unsettled(MARKET)}, "
                              f"{self.life.recovery.differences.open}, {self.life.report.texts[-4:]}")
 

@@ -231,8 +231,8 @@ def books(p: Positions) -> dict:
 LIVES = ([TS_MATCHED], [TS_MATCHED, TS_MINED], [TS_MATCHED, TS_RETRYING], [TS_MATCHED, TS_MINED, TS_CONFIRMED], [TS_MATCHED, TS_FAILED],
          [TS_MATCHED, TS_RETRYING, TS_MINED, TS_CONFIRMED], [TS_MATCHED, TS_RETRYING, TS_FAILED], [TS_MINED, TS_RETRYING, TS_MINED],
          [TS_MATCHED, TS_FAILED, TS_CONFIRMED])
-HISTORY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([UP, DOWN]), st.sampled_from([BUY, BUY, SELL]), st.integers(1, 9_999),
-                             st.integers(1, 40_000_000), st.sampled_from(LIVES), st.integers(0, 30_000), st.booleans()),
+HISTORY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([UP, DOWN]), st.sampled_from([BUY, BUY, SELL]),
+                             st.integers(1, 9_999), st.integers(1, 40_000_000), st.sampled_from(LIVES), st.integers(0, 30_000), st.booleans()),
                    max_size=8, unique_by=lambda leg: leg[:2])
 
 

@@ -208,7 +208,8 @@ class TestShares:
         assert any(f"shares {MARKET} Down: ours 0.000000, the venue's 5.000000" in t for t in w.report.texts) and halted(w)
         for _ in range(60):
             assert compare(w, 1000)
-        assert not halted(w) and w.position()["qty_down_u6"] == FIVE and w.position()["cost_down_u6"] == FIVE, "booked as if they had cost a dollar each"
+        assert not halted(w) and w.position()["qty_down_u6"] == FIVE
+        assert w.position()["cost_down_u6"] == FIVE, "booked as if they had cost a dollar each"
         assert w.account()["cash_u6"] == w.venue.cash_u6
 
     def test_a_window_that_is_paid_out_is_no_difference(self, w):
