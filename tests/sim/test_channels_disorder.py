@@ -173,9 +173,15 @@ def test_relay_filters():
 def test_public_activity_by_event():
     later = spec(condition_id="0x" + "6b" * 32, token_up="31", token_down="32", slug="btc-updown-15m-later")
     with World(later, spec(), settle_ms=5.0) as world, world.ws(3, "/") as ws:
-        ws.send(json.dumps({"action": "subscribe", "subscriptions": [
-            {"topic": "activity", "type": "trades", "filters": '{"event_slug":"btc-updown-15m-later"}'}]}))
-        assert silent(ws, 0.05)
+        def subscribe(kind):
+            ws.send(json.dumps({"action": "subscribe", "subscriptions": [
+                {"topic": "activity", "type": kind, "filters": '{"event_slug":"btc-updown-15m-later"}'}]}))
+            assert silent(ws, 0.05)
+        subscribe("orders_matched")
+        world.do(lambda x, now: (x.set_level(later.condition_id, SELL, 5200, 50_000_000, now), x.submit(buy(9, 5200, 5, token="31"), now)))
+        world.wait(lambda x: any(t.status == "CONFIRMED" for t in x.trades.values()))
+        assert silent(ws, 0.05), "another type of the topic"
+        subscribe("trades")
         for cid, token, n in ((CID, UP_TOKEN, 1), (later.condition_id, "31", 2)):
             world.do(lambda x, now, cid=cid, token=token, n=n: (x.set_level(cid, SELL, 5200, 50_000_000, now),
                                                                  x.submit(buy(n, 5200, 10, token=token), now)))

@@ -4,7 +4,10 @@ import json
 import time
 
 import pytest
-from exchange_world import CID, DOWN_TOKEN, UP_TOKEN, World
+from exchange_world import CID, DOWN_TOKEN, UP_TOKEN, World, v2_client
+from py_clob_client_v2.client import ClobClient
+from py_clob_client_v2.clob_types import CreateOrderOptions, OrderArgsV2
+from py_clob_client_v2.order_utils.model.order_data_v2 import order_to_json_v2
 from test_clients_exchange import fill_book
 from test_rest_exchange import signed
 
@@ -68,6 +71,31 @@ def test_the_edge_refuses_a_bare_library(world):
     assert status == 403 and headers["Content-Type"].startswith("text/html")
     assert world.text("GET", "/sim/clock", headers={"User-Agent": "Python-urllib/3.11"})[0] == 200, "the operator's routes are not the venue's"
     assert world.text("GET", "/time", headers={"User-Agent": "mmbot/0.1"})[0] == 200
+
+
+def test_the_long_signature_of_a_deposit_wallet_is_checked_whole(world):
+    """65 bytes over the nested order, then domain, order hash, type and its length: each part must be that of this order."""
+    wallet = "0x" + "55" * 20
+    plain = v2_client(world)
+    client = ClobClient(plain.host, 137, key=accounts.PAPER_KEY, creds=plain.creds, signature_type=3, funder=wallet)
+
+    def body(price=0.45):
+        order = client.builder.build_order(OrderArgsV2(token_id=UP_TOKEN, price=price, size=7, side="BUY"),
+                                           options=CreateOrderOptions(tick_size="0.01", neg_risk=False), version=2)
+        return order_to_json_v2(order, accounts.PAPER_API_KEY, "GTC", True, False)
+
+    good, other = body(), body(0.44)
+    signature = good["order"]["signature"].removeprefix("0x")
+    assert len(signature) == 634 and good["order"]["signer"].lower() == good["order"]["maker"].lower() == wallet
+    cuts = {"short": signature[:130], "other domain": signature[:130] + "00" * 32 + signature[194:],
+            "other order": signature[:194] + other["order"]["signature"].removeprefix("0x")[194:258] + signature[258:],
+            "other length": signature[:-2] + "bb", "other key": "11" * 64 + signature[128:]}
+    for what, wrong in cuts.items():
+        answer = world.l2("POST", "/order", {**good, "order": good["order"] | {"signature": "0x" + wrong}})
+        assert answer[:2] == (400, {"error": "the order signer address has to be the address of the API KEY"}), what
+    stranger = world.l2("POST", "/order", {**good, "order": good["order"] | {"signer": ADDRESS}})
+    assert stranger[0] == 400, "maker and signer are the wallet"
+    assert world.l2("POST", "/order", good)[1]["status"] == "live"
 
 
 # ---- limits ----

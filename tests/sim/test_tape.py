@@ -487,3 +487,19 @@ def test_chainlink_day_books_run_over_to_the_recorded_winner(day):
         agree += (mid > 0.5) == settled_up
         assert (window.rows[:, quotes.BID] < window.rows[:, quotes.ASK]).all() and not window.rows[:, quotes.RECORDED].any()
     assert agree == len(WINNERS)
+
+
+def test_windows_of_both_protocols_follow_each_other():
+    """A roll from the older protocol to the newer one: other tokens, named as the official client expects position ids to be."""
+    from polymarket._internal.protocol import decode_v2_outcome_position_id, is_v2_position_id
+    for version, expected in (("v1", {"v1"}), ("v2", {"v2"}), ("alternate", {"v1", "v2"})):
+        played = tape.load("btc15m", Sim(version=version, frames_per_s=1))
+        specs = played.markets(played.start_wall_ns / 1e9)
+        assert {s.version for s in specs} == expected
+        for spec in specs:
+            assert [is_v2_position_id(t) for t in (spec.token_up, spec.token_down)] == [spec.version == "v2"] * 2
+            if spec.version == "v2":
+                up, down = (decode_v2_outcome_position_id(t) for t in (spec.token_up, spec.token_down))
+                assert (up.outcome_index, down.outcome_index) == (0, 1)
+    again = tape.load("btc15m", Sim(version="alternate", frames_per_s=1)).markets(played.start_wall_ns / 1e9)
+    assert again == specs, "the same tokens every time"
