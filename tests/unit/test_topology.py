@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mmbot import topology
+from mmbot import config, topology
+from mmbot.ops.instance import Instance
+from mmbot.ops.view import View
 from mmbot.topology import BY_NAME, PROCESSES, RINGS, SEQLOCKS, placement
 from shm_layout.records import MARKET_SLOTS
 
@@ -35,6 +37,17 @@ def test_early_bells_are_rung_by_the_feeds_of_the_core_for_who_waits_for_it():
     for segment, names in topology.EARLY_BELLS.items():
         assert segment in BY_NAME["core"].reads
         assert set(names) == set(topology.BELLS["targets"])
+
+
+def test_a_feed_that_is_switched_off_is_left_out():
+    off = config.load(feeds__coinbase=False)
+    names = {p.name for p in topology.processes("paper", off.feeds)}
+    assert "feed_coinbase" not in names and "feed_bybit" in names
+    assert len(topology.processes("paper")) == len(names) + 1 and BY_NAME["feed_coinbase"].optional and not BY_NAME["feed_oracle"].optional
+    environment = Instance(off).environment("python")
+    assert (environment["MMBOT_AUTOSTART_FEED_COINBASE"], environment["MMBOT_AUTOSTART_FEED_BYBIT"], environment["MMBOT_AUTOSTART_SIM"]) == (
+        "false", "true", "true")
+    assert "feed_coinbase" not in {row.name for row in View(off).rows}, "and nobody calls it dead"
 
 
 def test_ring_depths_are_powers_of_two():
