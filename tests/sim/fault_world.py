@@ -35,6 +35,14 @@ class FaultWorld(World):
         """Start a fault; the running record."""
         return self.do(lambda x, now: self.faults._running[self.faults.start(name, mono_ns() / 1e6, for_s, **params)])
 
+    def age(self, fault, seconds):
+        """Let a fault be older than it is."""
+        def shift(x, now):
+            fault.started_ms -= seconds * 1000
+            fault.until_ms -= seconds * 1000
+            self.faults._sort()
+        self.do(shift)
+
     def heal(self):
         """Stop everything."""
         self.do(lambda x, now: self.faults.stop("all", mono_ns() / 1e6))
@@ -99,14 +107,17 @@ class FaultWorld(World):
         return ws
 
 
-def drain(ws, quiet_s=0.15):
-    """Frames until nothing comes for ``quiet_s``."""
+def drain(ws, quiet_s=0.0):
+    """Frames that were sent before now (the answer to PING comes behind them); with ``quiet_s`` until nothing comes for so long."""
     frames = []
+    if not quiet_s:
+        ws.send("PING")
     try:
-        while True:
-            frames.append(json.loads(ws.recv(quiet_s)))
+        while (data := ws.recv(quiet_s or 5.0)) != "PONG":
+            frames.append(json.loads(data))
     except TimeoutError:
-        return frames
+        assert quiet_s, "PING was not answered"
+    return frames
 
 
 def alive(ws) -> bool:

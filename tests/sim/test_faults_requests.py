@@ -31,11 +31,11 @@ def test_post_answer_lost_leaves_a_live_order(world):
 def test_a_lost_answer_can_hang_before_the_cut(world):
     world.fault("post_answer_lost", hang_s=0.4)
     begin = time.monotonic()
-    assert world.raw("POST", "/orders", [world.sign(0.45)]) is None and 0.4 <= time.monotonic() - begin < 3
+    assert world.raw("POST", "/orders", [world.sign(0.45)]) is None and time.monotonic() - begin >= 0.4
 
 
 def test_post_delayed_lands_after_the_client_gave_up(world):
-    world.fault("post_delayed", delay_s=0.5)
+    world.fault("post_delayed", delay_s=1.2)
     with pytest.raises(TimeoutError):
         world.raw("POST", "/order", world.sign(0.45), timeout=0.2)
     assert world.resting() == [], "not before its time"
@@ -61,7 +61,7 @@ def test_batch_partly_refused_inside_200(world):
 def test_restart_425_then_post_only_then_over(world):
     order_id = world.post(price=0.45)[1]["orderID"]
     user, market = world.stream("/ws/user"), world.stream()
-    world.fault("restart_425", down_s=0.5, post_only_s=0.7)
+    fault = world.fault("restart_425", down_s=90, post_only_s=79)
     for method, path, body in (("POST", "/order", world.sign(0.44)), ("POST", "/orders", [world.sign(0.44)]),
                                ("DELETE", "/order", {"orderID": order_id}), ("DELETE", "/cancel-all", None)):
         assert world.raw(method, path, body)[0] == 425, (method, path)
@@ -70,14 +70,15 @@ def test_restart_425_then_post_only_then_over(world):
         with pytest.raises(Exception, match="no close frame"):
             while True:
                 ws.recv(2)
-    time.sleep(0.55)
+    world.age(fault, 90)
     status, headers, body = world.raw("POST", "/order", world.sign(0.52, post_only=False))
-    assert status == 503 and headers["Retry-After"] == "1" and json.loads(body) == {
-        "error": "post-only mode: only post-only orders and cancels are allowed", "code": "post_only_mode", "retry_after_seconds": 1}
+    assert status == 503 and headers["Retry-After"] == "79" and json.loads(body) == {
+        "error": "post-only mode: only post-only orders and cancels are allowed", "code": "post_only_mode", "retry_after_seconds": 79}
     assert world.post(price=0.43)[0] == 200 and world.ask("DELETE", "/order", {"orderID": order_id})[1]["canceled"] == [order_id]
     assert not world.server.world.halted
-    time.sleep(0.7)
-    assert world.post(price=0.52, post_only=False)[0] == 200 and not world.faults.running()
+    world.age(fault, 79)
+    assert world.post(price=0.52, post_only=False)[0] == 200
+    world.wait(lambda x: not world.faults.running())
 
 
 def test_a_restart_may_lose_the_orders(world):
@@ -100,12 +101,12 @@ def test_a_halted_engine_does_not_trade():
             self.steps += 1
     tape = Tape([spec()])
     with FaultWorld(tape=tape) as w:
-        w.fault("restart_425", down_s=0.3, post_only_s=0.1)
+        fault = w.fault("restart_425")
         before = w.do(lambda x, now: tape.steps)
-        time.sleep(0.15)
+        time.sleep(0.05)
         assert w.do(lambda x, now: tape.steps) == before
-        time.sleep(0.3)
-        assert w.do(lambda x, now: tape.steps) > before
+        w.age(fault, 90)
+        w.wait(lambda x: tape.steps > before)
 
 
 def test_post_only(world):
@@ -142,19 +143,16 @@ def test_rate_limited(world):
 def test_slow_responses(world):
     world.fault("slow_responses", delay_s=0.3, jitter_s=0.0, paths="reads")
     begin = time.monotonic()
-    assert world.ask("GET", "/ok") == (200, "OK") and 0.3 <= time.monotonic() - begin < 2
+    assert world.ask("GET", "/ok") == (200, "OK") and time.monotonic() - begin >= 0.3
 
 
 def test_cloudflare_queue_grows(world):
     fault = world.fault("cloudflare_queue", growth_s=1.0, max_s=0.3)
-    world.do(lambda x, now: setattr(fault, "started_ms", fault.started_ms - 100))
+    plan = lambda at_ms: world.do(lambda x, now: world.faults.on_request("GET", "/ok", fault.started_ms + at_ms)).delay_before_s
+    assert [round(plan(t), 2) for t in (0, 100, 200, 300, 9000)] == [0.0, 0.1, 0.2, 0.3, 0.3]
+    world.age(fault, 10)
     begin = time.monotonic()
-    world.ask("GET", "/ok")
-    first = time.monotonic() - begin
-    assert 0.1 <= first < 0.25
-    time.sleep(0.2)
-    begin = time.monotonic()
-    assert world.raw("GET", "/ok")[0] == 200 and first < 0.3 <= time.monotonic() - begin < 1
+    assert world.raw("GET", "/ok")[0] == 200 and time.monotonic() - begin >= 0.3
 
 
 def test_heartbeat_lost_and_the_switch_falls(world):
