@@ -12,6 +12,8 @@ PY     := $(VENV)/bin/python
 MMBOT  := $(VENV)/bin/mmbot
 STAMP  := $(VENV)/.installed
 CONFIG ?= paper
+HOURS  ?= 1000
+SEEDS  ?= 20
 
 # SECONDS is also a variable of bash: only one given on the command line counts.
 RUN_FLAGS := $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
@@ -43,12 +45,16 @@ bench: warm  ## the tables of docs: shared memory, core step, signing, tick to o
 	$(PY) bench/signing.py
 	$(PY) bench/tick_to_order.py
 
-chaos: warm  ## kill -9 each process in turn under load, 20 rounds
+chaos: warm  ## kill -9 each process in turn under load, 20 rounds, and HOURS=1000 of simulated faults and deaths
+	$(PY) -m tests.dst.campaign --hours $(HOURS)
 	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
 
 strangers: setup  ## other people's clients against the exchange: both Python ones, and the JavaScript one if npm is there
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; else echo "npm is not installed: the JavaScript client is left out" >&2; fi
 	$(PY) -m pytest tests/sim -m strangers -rs
+
+faults: warm  ## the fault table: what is seen, time to safe, loss, invariants; SEEDS=20
+	$(PY) bench/faults.py --seeds $(SEEDS)
 
 stress: warm  ## long torture: 1e9 reads and 500 kills on shared memory, 10,000 orders against the official clients
 	MMBOT_TORTURE_READS=1e9 MMBOT_TORTURE_KILLS=500 MMBOT_PARITY_ORDERS=10000 \
