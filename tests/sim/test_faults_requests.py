@@ -75,7 +75,7 @@ def test_restart_425_then_post_only_then_over(world):
     assert status == 503 and headers["Retry-After"] == "79" and json.loads(body) == {
         "error": "post-only mode: only post-only orders and cancels are allowed", "code": "post_only_mode", "retry_after_seconds": 79}
     assert world.post(price=0.43)[0] == 200 and world.ask("DELETE", "/order", {"orderID": order_id})[1]["canceled"] == [order_id]
-    assert not world.server.world.halted
+    world.wait(lambda x: not world.server.world.halted)
     world.age(fault, 79)
     assert world.post(price=0.52, post_only=False)[0] == 200
     world.wait(lambda x: not world.faults.running())
