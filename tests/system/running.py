@@ -3,9 +3,11 @@
 Truth is the exchange's own books (`/sim/books`); the bot's word is its shared memory, read through `mmbot.ops.view`.
 """
 
+import asyncio
 import ctypes
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,8 +17,11 @@ from pathlib import Path
 
 from mmbot import config, topology
 from mmbot.clock import mono_ns
+from mmbot.execution.rest import RestClient, VenueError
+from mmbot.execution.signing import Key
 from mmbot.ops.view import View
 from mmbot.sim.accounts import PAPER_ADDRESS
+from mmbot.sim.auth import Keys
 from shm_layout import records as r
 from shm_layout.segment import Space
 
@@ -58,21 +63,49 @@ def wait_for(what, timeout_s: float, why: str):
         time.sleep(0.1)
 
 
-class Running:
-    """One group in the foreground of a child process."""
+class Purse:
+    """An account nobody else has: a fresh key, and the API credentials that the exchange will give it. ``env`` hands it to a group."""
 
-    def __init__(self, directory: Path, name: str, port: int, before_roll_s: float = 45.0, deadline_s: float = 900):
+    def __init__(self):
+        self.key = secrets.token_hex(32)
+        self.address = Key(bytes.fromhex(self.key)).address
+        made = Keys(137).create(self.address, 0)
+        self.secrets = {"private key": self.key, "API secret": made.secret, "API passphrase": made.passphrase}
+        self.account = {"private_key": self.key, "api_key": made.api_key, "api_secret": made.secret, "api_passphrase": made.passphrase}
+        self.env = {f"MMBOT_ACCOUNT__{name.upper()}": value for name, value in self.account.items()}
+
+    def register(self, cfg) -> bool:
+        """Ask the exchange for the credentials once, so that it knows them; false while it does not answer."""
+        async def ask():
+            async with RestClient.of(cfg.venue, time.time) as rest:
+                return await rest.derive_api_key(Key(bytes.fromhex(self.key)), cfg.venue.chain_id)
+        try:
+            return asyncio.run(ask()).secret == self.account["api_secret"]
+        except VenueError:
+            return False
+
+
+class Running:
+    """One group in the foreground of a child process; with a `Purse` it trades that account, else the exchange's test account."""
+
+    def __init__(self, directory: Path, name: str, port: int, before_roll_s: float = 45.0, deadline_s: float = 900, purse: Purse | None = None,
+                 env: dict[str, str] | None = None):
         self.config = directory / "group.toml"
         self.config.write_text(CONFIG.format(name=name, dir=directory, port=port, before_roll_s=before_roll_s))
         self.cfg = config.load(self.config)
         self.view = View(self.cfg)
         self.since_ns = 0           # memory outlives its writers: what they said before this does not count
+        self.purse, self.address = purse, (purse.address if purse else PAPER_ADDRESS).lower()
+        self.env = os.environ | (purse.env if purse else {}) | (env or {})
+        self.said: list[str] = []   # everything that any command printed
         self.child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "run", "--json", "--seconds", str(deadline_s), "-c", str(self.config)],
-                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent, env=self.env)
 
     def mmbot(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:
         """Another terminal."""
-        done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "-c", str(self.config)], capture_output=True, text=True, timeout=90)
+        done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "-c", str(self.config)], capture_output=True, text=True, timeout=90,
+                              env=self.env)
+        self.said += [done.stdout, done.stderr]
         assert not check or done.returncode == 0, f"mmbot {' '.join(args)} -> {done.returncode}: {done.stderr or done.stdout}"
         return done
 
@@ -80,9 +113,13 @@ class Running:
         return json.loads(self.mmbot(*args, "--json").stdout)
 
     def wait_up(self) -> None:
+        known = [self.purse is None]
+
         def up() -> bool:
+            if not known[0] and self.view.state("sim") == "RUN":
+                known[0] = self.purse.register(self.cfg)
             assert self.child.poll() is None, self.child.communicate()[1]
-            return all(self.view.state(p.name) == "RUN" for p in topology.processes("paper"))
+            return all(self.view.state(p.name) == "RUN" for p in topology.processes("paper") if p.cpu != "idle")
         wait_for(up, START_S, lambda: f"not up: {self.states()}")
 
     def states(self) -> dict[str, str]:
@@ -112,7 +149,7 @@ class Running:
         with urllib.request.urlopen(f"{self.cfg.venue.clob_url}/sim/books", timeout=5) as answer:
             everything = json.load(answer)
         accounts = {address.lower(): a for address, a in everything["accounts"].items()}
-        return accounts.get(PAPER_ADDRESS.lower(), {"shares": {}, "fills": [], "orders": [], "cash_u6": 0})
+        return accounts.get(self.address, {"shares": {}, "fills": [], "orders": [], "cash_u6": 0})
 
     def positions(self) -> dict[str, int]:
         """token id -> shares (1e-6) as the executor's record says, for every window in the market table."""
@@ -145,6 +182,19 @@ class Running:
             return f"{account['live_orders']} live orders, the exchange says {len(truth['orders'])}"
         return ""
 
+    def fault(self, name: str, for_s: float, **params) -> None:
+        """Start a fault of the exchange."""
+        self._operate("POST", {"name": name, "for_s": for_s, "params": params})
+
+    def heal(self) -> None:
+        """Stop every fault of the exchange."""
+        self._operate("DELETE", {"all": True})
+
+    def _operate(self, method: str, body: dict) -> None:
+        request = urllib.request.Request(f"{self.cfg.venue.clob_url}/sim/fault", json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            answer.read()
+
     def killed(self, name: str) -> None:
         """SIGKILL a process and wait until its successor runs and nobody else was touched."""
         before = self.epochs()
@@ -166,6 +216,7 @@ class Running:
         """Ctrl-C; returns the JSON document of the run."""
         self.child.send_signal(signal.SIGINT)
         out, err = self.child.communicate(timeout=60)
+        self.said += [out, err]
         assert self.child.returncode == 0, err
         return json.loads(out)
 

@@ -1,6 +1,7 @@
-"""On the path of a group under test: SIGUSR2 wedges any of its processes, that is, its main thread does nothing for WEDGE_S seconds.
+"""On the path of a group under test: signals that make any of its processes misbehave. Nothing of the product knows about this.
 
-The process stays alive, scheduled and unstopped; only its loop does not turn. Nothing of the product knows about this.
+SIGUSR2 wedges a process: its main thread does nothing for WEDGE_S seconds, while the process lives on, scheduled and unstopped.
+SIGUSR1 crashes it: an exception out of nowhere, from a frame whose local variables hold the account's secrets.
 """
 
 import os
@@ -14,4 +15,10 @@ def wedge(_signal, _frame) -> None:
         time.sleep(0.01)
 
 
+def crash(_signal, _frame) -> None:
+    key, secret, account = (os.environ.get(f"MMBOT_ACCOUNT__{n}") for n in ("PRIVATE_KEY", "API_SECRET", "API_PASSPHRASE"))
+    raise RuntimeError(f"a crash on purpose, {sum(map(bool, (key, secret, account)))} secrets in sight")
+
+
 signal.signal(signal.SIGUSR2, wedge)
+signal.signal(signal.SIGUSR1, crash)
