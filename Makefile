@@ -20,7 +20,7 @@ RUN_FLAGS := $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS))
              $(if $(SPEED),--speed $(SPEED)) $(if $(TAPE),--tape $(TAPE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench chaos strangers stress warm clean
+.PHONY: help setup run test bench chaos strangers faults stress warm clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
