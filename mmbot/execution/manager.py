@@ -4,7 +4,9 @@ Owns: every own order from before its POST to its end, the positions, the token 
 `orders`). Reads: `targets`, `markets`, `guard`, `user`. Runs in the executor's event loop, single-threaded: `on_wake` for the doorbell,
 callbacks for answers; slow reads live in `recovery`. No sockets and no clock of its own: transport, pool and clocks are injected.
 
-Rooms: `sending` (write ahead, post, cancel), `answers` (what an answer means), `fills` (user records and trades); they share this object's state.
+Rooms: `sending` (write ahead, post, cancel), `answers` (what an answer means), `fills` (user records and trades), `overdue` (what time
+alone makes due); they share this object's state. What the venue lets us do stands in `modes`, how much of it in `rate`, our own limits
+to errors and losses in `breaker`.
 
 The path from a bell to a POST: read the target, `diff`, take pre-signed orders, write ahead, one write. Everything else (order
 events, own orders, account record, counters) waits until the bytes are out; `own` follows at once, ahead of the venue's book frame.
@@ -18,7 +20,8 @@ with the stamps of that very decision. Posts that waited (churn interval, rate b
 counted as ``throttled`` events instead, because their waiting is policy and not latency. One value per request, not per order.
 
 Can go wrong: the journal cannot be written (no POST leaves; quoting stops until it can); no free connection (tried again 1 ms later);
-the venue's user channel or the guardian falls silent (desired is empty for all markets); 425, 429 and 503 (posts pause; cancels go on).
+the venue's user channel or the guardian falls silent, the venue as a whole refuses or slows down, a breaker opens (desired is empty for
+all markets, and ``halts`` of the account says why; cancels go on).
 """
 
 from collections import deque
@@ -80,7 +83,8 @@ class Links:
 
 
 class OrderManager(Sending, Answers, Fills, Overdue):
-    """``gateway``: post, cancel, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns), error(code, text).
+    """``gateway``: post, cancel, ping, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns),
+    error(code, text). ``reserved_cancels``: cancel tokens that are the guardian's.
 
     ``mono_ns`` and ``wall_ns`` are clock functions. Call `on_wake` on every doorbell and every few ms; see `recovery` for start and stop.
     """
@@ -120,7 +124,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.halt = _STARTING           # HALT_BITs: why no order may be wanted
         self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
         self._difference_ns = int(cfg.difference_s * 1e9)
-        self._shed_at = cfg.shed_at, (1 + cfg.shed_at) / 2
+        self._scarce = 1 - cfg.shed_at  # load is shed when less than this share of the order tokens is left
         self._unshown: dict[str, Order] = {}
         self._seen_mode = self._seen_rereads = 0
         self._watch_ns = self._heard_ns = 0
@@ -154,9 +158,10 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             self.read_markets()
         if self.links.user.poll():
             self._read_user(now)
-        if now >= self._watch_ns:
-            self._watch(now)
         worked = self._work(now)
+        if now >= self._watch_ns:           # after the sends: what time alone makes due is not a matter of microseconds
+            self._watch(now)
+            worked = self._work(now) or worked
         if self._finish_turn() or worked or not rehearse:
             return
         self._idle(now)
@@ -302,10 +307,10 @@ class OrderManager(Sending, Answers, Fills, Overdue):
     def _reconcile(self, window: Window, live: bool, now: int) -> None:
         window.was_live, window.dirty = live, False
         limits = window.limits
-        limits.orders = self.order_tokens.available(now) if self.venue.may_post(now) else 0
+        tokens, scarce = self.order_tokens.available(now), self.order_tokens.burst * self._scarce
+        limits.orders = tokens if self.venue.may_post(now) else 0
         limits.cancels = self.cancel_tokens.available(now)
-        used = self.order_tokens.used(now)
-        limits.shed = 0 if used < self._shed_at[0] else SHED_CHURN if used < self._shed_at[1] else SHED_LEVELS
+        limits.shed = 0 if tokens > scarce else SHED_CHURN if 2 * tokens > scarce else SHED_LEVELS
         limits.risk_u6 = self._risk_room(window)
         limits.cash_u6 = self.funds.room_u6(window.market_id, self.cash_u6, now)
         fresh, window.fresh = window.fresh, False

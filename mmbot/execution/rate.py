@@ -64,10 +64,6 @@ class TokenBucket:
         """Whole tokens above what is left to others, never negative."""
         return max(int(self._refill(now_ns)) - self.reserved, 0)
 
-    def used(self, now_ns: int) -> float:
-        """Share of the bucket that is spent, 0 to 1."""
-        return 1.0 - max(self._refill(now_ns), 0.0) / self.burst
-
     def wait_ns(self, n: int) -> int:
         """How long ``n`` tokens take to come back."""
         return int(n / self.per_ns)

@@ -59,8 +59,8 @@ class Story:
             if len(listed) == 4 and listed == known and not m.unknown and not m.halt:
                 return (mono_ns() - start) / 1e9
         m = self.life.m
-        raise AssertionError(f"{name}: not back within {within_s} s: halts {m.halt}, mode {r.VENUE_MODES[m.venue.mode]} ({m.venue.why}), "
-                             f"unknown {len(m.unknown)}, known {len(known)}, listed {len(listed)}, why {m.resync_reason!r}, {self.life.report.texts[-5:]}")
+        raise AssertionError(f"{name}: not back within {within_s} s: halts {m.halt}, mode {r.VENUE_MODES[m.venue.mode]} ({m.venue.why}), unknown "
+                             f"{len(m.unknown)}, known {len(known)}, listed {len(listed)}, {m.resync_reason!r}, {self.life.report.texts[-5:]}")
 
     async def books_agree(self, cash0):
         """The last word: stop, and compare to the unit."""

@@ -340,6 +340,28 @@ class TestTls:
         run(main())
 
 
+def test_a_connection_with_unsent_bytes_is_late_and_not_used():
+    class Clogged:
+        unsent = 10
+
+        def is_closing(self):
+            return False
+
+        def get_write_buffer_size(self):
+            return self.unsent
+
+    async def main():
+        conn = HttpConnection(lambda c: None, lambda c, r: None)
+        transport = Clogged()
+        conn.connection_made(transport)
+        assert conn.idle and not conn.ready
+        with pytest.raises(NotSent):
+            conn.send_now(b"GET / HTTP/1.1\r\n\r\n", 1.0)
+        transport.unsent = 0
+        assert conn.ready
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1", "ws://127.0.0.1:1", "", "http://"])
 def test_bad_urls(url):
     with pytest.raises(UserError, match="is not a base URL"):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmbot.execution.rate import NS, TokenBucket
+from mmbot.execution.rate import NS, STANDARD, TIERS, RateBudget, TokenBucket
 
 
 def test_starts_full():
@@ -63,3 +63,38 @@ def test_who_spends_what_is_available_never_exceeds_burst_plus_rate(asks):
             b.spend(n, now)
             spent += n
     assert spent <= 60 + 40 * now / NS + 1e-6
+
+
+def test_three_owners_of_cancel_tokens():
+    b = TokenBucket(80, 120, reserve=40, reserved=40)
+    assert (b.available(0), b.for_safety(0)) == (40, 80)
+    b.spend(60, 0)
+    assert (b.available(0), b.for_safety(0)) == (0, 20)
+    b.spend(20, 0)
+    assert b.for_safety(0) == 0 and b.wait_ns(1) == 12_500_000 and b.for_safety(12_500_000) == 1
+
+
+def test_the_venues_count_only_lowers_ours():
+    b = TokenBucket(40, 60)
+    b.told(-1, 0)
+    b.told(100, 0)
+    assert b.available(0) == 60
+    b.told(7, 0)
+    assert b.available(0) == 7
+
+
+class TestBudget:
+    def test_standard_until_a_tier_is_named(self):
+        b = RateBudget(STANDARD[1:], 40, 40)
+        assert (b.tier, b.orders.available(0), b.cancels.for_safety(0)) == (-1, 60, 80)
+        b.orders.spend(60, 0)
+        assert b.seen_tier("gold") and not b.seen_tier("Gold") and not b.seen_tier("unheard of")
+        assert TIERS[b.tier].name == "gold" and b.orders.burst == 600 and b.orders.available(0) == 540, "what is spent stays spent"
+
+    def test_a_cap_of_the_operator_is_kept(self):
+        b = RateBudget((10, 20, 80, 120), 40, 40)
+        assert b.seen_tier("elite") and b.orders.burst == 20 and b.cancels.burst == 120
+
+    def test_a_small_bucket_is_shared(self):
+        b = RateBudget((40, 60, 10, 12), 40, 40)
+        assert b.cancels.for_safety(0) == 6 and b.cancels.available(0) == 2

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmbot.execution.order import CANCELING, DONE, LEVELS, LIVE, PENDING, Order
-from mmbot.execution.reconcile import KEYS, NEVER_NS, ONE_E4, Limits, diff
+from mmbot.execution.reconcile import KEYS, NEVER_NS, ONE_E4, SHED_CHURN, SHED_LEVELS, Limits, diff
 from shm_layout.records import BUY, DOWN, UP
 
 MS = 1_000_000
@@ -110,6 +110,24 @@ def test_hold_delays_a_post_but_no_cancel():
 def test_a_key_with_an_open_question_is_busy(state):
     plan = diff([quote(px=4900)], [order(px=5000, state=state)], Limits(), NOW)
     assert not plan.cancels and not plan.posts and plan.deferred == 1
+
+
+def test_a_doomed_order_goes_whatever_is_desired():
+    o = order()
+    o.doomed = True
+    plan = diff([quote()], [o], Limits(orders=0, cancels=0), NOW)
+    assert plan.cancels == [o] and plan.urgent and plan.n_safe == 1 and not plan.posts
+
+
+@pytest.mark.parametrize("shed", [SHED_CHURN, SHED_LEVELS])
+def test_load_is_shed_from_the_outside(shed):
+    lim = Limits()
+    lim.shed = shed
+    better, dear = order(UP, px=5000), order(DOWN, px=4900)
+    plan = diff([quote(UP, 0, 5100), quote(DOWN, 0, 4800), quote(DOWN, 1, 4700)], [better, dear], lim, NOW)
+    assert plan.cancels == [dear], "toward safety nothing is shed, churn is"
+    assert [q[1] for q in plan.posts] == ([0, 1] if shed == SHED_CHURN else [0])
+    assert NOW < plan.again_ns < NEVER_NS
 
 
 def test_two_live_orders_at_one_level_lose_the_second():
