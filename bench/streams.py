@@ -125,7 +125,7 @@ class World:
         self._seq = 0
         self.frozen_links: set[int] = set()
         self.silent_token: int | None = None
-        self.rest = "honest"            # honest, away, ghost, stale
+        self.rest = "honest"            # honest, away, ghost, stale, old_lie, torn
         self.renewed: list[tuple[int, int, str]] = []
         self.lost_ns = 0                # when the first frame did not come that should have
         self.channel.follow(SLOT, MARKET_ID, TOKENS, 100, self.now_ns, CONDITION)
@@ -202,6 +202,14 @@ class World:
             t_ms, bids, asks = self.venue.history[max(0, len(self.venue.history) - 60)]
             old.sides, old.changed_ms = (bids, asks), t_ms - 1
             data = old.rest()
+        elif self.rest == "old_lie":
+            lie = Venue(self.rng)
+            lie.sides, lie.changed_ms = ({**self.venue.sides[0], 50: 10**9}, self.venue.sides[1]), self.venue.changed_ms - 1
+            data = lie.rest()
+        elif self.rest == "torn":           # a level is missing, the hash is that of the whole
+            lie = Venue(self.rng)
+            lie.sides, lie.changed_ms = self.venue.sides, self.venue.changed_ms + 1
+            data = lie.rest().replace(lie.lists(0)[0].split(",{")[0].encode() + b",", b"")
         self._later(int(self.rng.uniform(15, 60)) * MS, "answer", asked, asked_ns, data)
 
     def _do_answer(self, asked: list, asked_ns: int, data: bytes | None) -> None:

@@ -166,6 +166,15 @@ class TestWorld:
         assert not world.flags and world.agrees() and set(world.watch.likenesses) <= {evd.OLDER, evd.SAME}
         assert not any(kind == r.MK_VERIFIED and t > world.now_ns - SECOND for t, kind, _ in world.records)
 
+    @pytest.mark.parametrize("rest, likeness", [("old_lie", evd.OLDER), ("torn", evd.NOTHING)])
+    def test_a_different_rest_book_that_is_older_or_torn_convicts_nobody(self, rest, likeness):
+        world = streams.World(7)
+        world.run(2)
+        world.run(0.2)
+        world.rest, world.next_change_ns = rest, 1 << 62
+        world.run(1.9)
+        assert not world.flags and not world.counts["freezes"] and world.agrees() and world.watch.likenesses.get(likeness, 0) >= 2
+
     def test_without_rest_silence_renews_the_links_and_proves_nothing(self):
         world = streams.World(8)
         world.run(6)
