@@ -114,7 +114,7 @@ class Tape:
         while self._next_build <= until:
             i = self._next_build
             window = self._source.build(i)
-            if self._version == "v2" or (self._version == "alternate" and i % 2):
+            if self._version == "v2" or (self._version == "alternate" and i % 2 == 0):
                 window = Window(as_v2(window.spec), window.rows, window.outcome, window.strike_e18, window.final_e18, window.resolve_ms)
             self._windows[i] = self._results[i] = window
             self._index_of[window.spec.condition_id] = i
