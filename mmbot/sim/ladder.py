@@ -6,7 +6,7 @@ argument. Can go wrong: nothing; after a pause it goes on from now.
 
 import random
 
-LEVELS = 20
+LEVELS = 8
 CHANGES_PER_S, TRADES_PER_S = 8.0, 2.0
 
 
