@@ -47,6 +47,8 @@ class Answers:
             for o in orders:
                 self._count_post(True, now)
                 self.mark_unknown(o, str(e))
+            if now - e.t_send_ns >= self._timeout_ns and (waiting := [o for o in orders if o.state == PENDING]):
+                self.cancel(window, waiting, now)       # it may arrive yet; a cancel of an id the venue does not know does nothing
             self._answered()
             return
         if fresh:

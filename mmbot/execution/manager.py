@@ -123,6 +123,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.n_orders = self.n_cancels = self.n_rejects = 0
         self.halt = _STARTING           # HALT_BITs: why no order may be wanted
         self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
+        self._timeout_ns = int(cfg.request_timeout_s * 1e9)
         self._difference_ns = int(cfg.difference_s * 1e9)
         self._scarce = 1 - cfg.shed_at  # load is shed when less than this share of the order tokens is left
         self._unshown: dict[str, Order] = {}

@@ -6,7 +6,7 @@ import random
 import pytest
 from order_world import MARKET, MS, World
 
-from mmbot.execution.http1 import HttpAnswer
+from mmbot.execution.http1 import HttpAnswer, UnknownOutcome
 from mmbot.execution.order import CANCELING, LIVE
 from mmbot.execution.order_journal import replay
 from shm_layout import records as r
@@ -103,6 +103,19 @@ class TestDeadline:
         assert not sent(w, "cancel")
         w.tick(20)
         assert sent(w, "cancel") == [[order_id]] and order_id not in w.venue.live()
+
+    def test_a_timed_out_post_is_cancelled_by_its_id_at_once(self, tmp_path):
+        """Also when its deadline is still to come; a cut connection alone is asked about first."""
+        for waited_ms, cancels in ((600, 1), (5, 0)):
+            w = World(tmp_path / str(cancels), request_timeout_s=0.5).ready()
+            w.venue.auto = w.venue.tell = False
+            w.target(UP, ttl_ms=60_000)
+            later, sent_ns = w.venue.waiting.pop(), w.now
+            w.venue._carry_out(*later.request)
+            (order_id,) = w.venue.live()
+            w.now += waited_ms * MS
+            later.settle(UnknownOutcome("no answer", sent_ns))
+            assert sent(w, "cancel") == [[order_id]] * cancels and order_id in w.m.unknown
 
     def test_a_post_that_arrives_after_its_cancel_is_cancelled_again(self, w):
         w.venue.auto = False
