@@ -326,9 +326,10 @@ def replay_quiet(rows: list[tuple[int, int, int, int, int]], seed: int, hours: f
             ticks += 1
             fresh += world.now_ns - world.market.published_ns <= STALE_NS and not world.flags
         for side, px, size in ((0, bid, bid_size), (1, ask, ask_size)):
-            if px and px < 10_000 and size:
-                for old in [p for p in world.venue.sides[side] if p != px]:
-                    world.send(world.venue.change(side, old, 0, world.stamp()))
+            there = 0 < px < 10_000 and size > 0
+            for old in [p for p in world.venue.sides[side] if p != px or not there]:
+                world.send(world.venue.change(side, old, 0, world.stamp()))
+            if there:
                 if world.venue.sides[side].get(px) != size:
                     world.send(world.venue.change(side, px, size, world.stamp()))
         world.tick()                    # the next row has a stamp of its own
