@@ -51,7 +51,8 @@ class Overdue:
         if venue.mode != self._seen_mode:
             self._seen_mode = venue.mode
             self._account_dirty = True
-            self.report.error("venue_mode", f"{VENUE_MODES[venue.mode]}: {venue.why}")
+            name = VENUE_MODES[venue.mode]
+            self.report.error(f"venue_{name}", f"the venue's mode is {name}: {venue.why}")
         if venue.rereads != self._seen_rereads:
             self._seen_rereads = venue.rereads
             self._lost_sight("the venue answers again after an outage")

@@ -6,6 +6,7 @@ import pytest
 from order_world import MARKET, World
 
 from mmbot.execution.http1 import HttpAnswer
+from mmbot.execution.order_journal import OrderJournal
 from shm_layout import records as r
 
 PAIR = ((0, 0, 5000, 20), (1, 0, 4900, 20))
@@ -290,6 +291,11 @@ class TestBreakers:
         w.m.tend()
         w.live_for(0.2)
         assert w.account()["halts"] & HALT["loss"] and not w.venue.live() and "loss" in w.report.errors
+        w.tick()
+        again = World(tmp_path, journal=OrderJournal(w.journal.path, sync_thread=False), max_loss_u6=5_000_000).ready()
+        again.m.tend()
+        again.tick()
+        assert again.account()["halts"] == HALT["loss"], "a restart does not wipe the slate clean"
 
     def test_an_order_unknown_for_too_long_stops(self, tmp_path):
         w = Refusing(tmp_path, unknown_s=4).ready()
