@@ -37,7 +37,7 @@ def strike(world):
 def test_two_healthy_sources_show_every_print_once_and_accuse_nobody(oracle):
     oracle.run(120)
     seen = shown(oracle)
-    assert seen == sorted(set(seen)) and set(r.OK_SPOT + 0 * s for s in seen) == {r.OK_SPOT}
+    assert seen == sorted(set(seen)) and len(seen) > 120
     assert {int(x["source"]) for x in oracle.records("md.oracle") if x["kind"] == r.OK_TWAP60} == {r.OS_RTDS, r.OS_POLYBOLT}
     assert {int(x["source"]) for x in oracle.records("md.oracle") if x["kind"] == r.OK_RELAY} == {r.OS_RTDS}
     e = oracle.events()
@@ -134,8 +134,7 @@ def test_a_jump_in_polybolts_numbers_is_healed_by_a_new_link_and_its_snapshot(or
     oracle.fault("freeze_rtds", 30.0)
     oracle.fault("frames_dropped", 1.2, channels="polybolt", p=1.0)
     oracle.run(12)
-    assert oracle.events()["gaps"] > before and "frames are missing" in oracle.told("restart_connection")[-1][1] or any(
-        "frames are missing" in text for _, text in oracle.told("restart_connection"))
+    assert oracle.events()["gaps"] > before and any("frames are missing" in text for _, text in oracle.told("restart_connection"))
     oracle.run(3)
     newest = max(shown(oracle))
     twap = oracle.cell("oracle")["twap60"]

@@ -8,6 +8,7 @@ import pytest
 from feed_world import FeedWorld, Plain
 
 from procs.ws_client import Plan, WsClient
+from tests.dst.network import Frame
 
 URL = "ws://127.0.0.1:7"
 
@@ -124,6 +125,19 @@ def test_with_overlap_the_new_link_is_up_before_the_old_one_goes(world):
     script.plain.say({"x": 1})
     world.run(0.1)
     assert got.texts == [b'{"x": 1}']
+
+
+def test_what_an_old_link_still_has_to_say_is_not_heard(world):
+    script = Script(world)
+    got = client(world, script, overlap=True)
+    world.run(1)
+    old = got.client.link
+    got.client.restart("a test")
+    world.run(1)
+    assert got.client.link is not old
+    for link, heard in ((old, 0), (got.client.link, 1)):
+        link.on_ws_frame(link.transport, Frame(picows.WSMsgType.TEXT, b"{}"))
+        assert len(got.texts) == heard
 
 
 def test_an_old_link_that_cannot_be_replaced_is_given_up(world):

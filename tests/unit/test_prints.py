@@ -128,6 +128,18 @@ def test_one_source_falls_silent_and_the_other_convicts_it_within_two_seconds():
     assert found and found - frozen_at < 2 * S
 
 
+def test_a_slower_source_is_given_its_delay_before_it_is_convicted():
+    watch = running_watch(S)
+    for source in prints.SOURCES:
+        watch.heard(source, 2 * S)
+        watch.seen(a_print(ROLL, source=source), 2 * S)
+    arrives = 2 * S + prints.SILENT_NS + S // 5
+    watch.heard(r.OS_POLYBOLT, arrives)
+    watch.seen(a_print(ROLL + 1000, source=r.OS_POLYBOLT), arrives)
+    assert not watch.frozen(r.OS_RTDS, arrives + S // 5), "the other had it just now"
+    assert watch.frozen(r.OS_RTDS, arrives + prints.SLOWER_NS + 1)
+
+
 def test_both_silent_convicts_nobody():
     watch = running_watch(0)
     for source in prints.SOURCES:
