@@ -42,7 +42,7 @@ class Overdue:
             self.unknown_too_long = now - oldest > self._unknown_ns
         else:
             self.unknown_too_long = False
-        if self.venue.probe_due(now) and self.venue.may_cancel(now):
+        if self.venue.probe_due(now) and self.venue.may_cancel(now) and self.cancel_tokens.for_safety(now):
             self._probe(now)
 
     def _heed_venue(self, now: int) -> None:
