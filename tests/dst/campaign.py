@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HOURS_PER_SEED = 1.0
+MUTANT_S, MUTANT_SEEDS = 240.0, 3
 SHOWN = 3                   # violations of one kind that are told in full
 
 
@@ -55,9 +56,12 @@ def main() -> int:
     ask.add_argument("--seed", type=int, help="run this seed only")
     ask.add_argument("--mutant", default="", help="run with a spoiled piece of code (tests/dst/mutants.py)")
     ask.add_argument("--show", action="store_true", help="print the whole history of the seed")
+    ask.add_argument("--mutants", action="store_true", help="run every mutant until it is caught, and the sound code through the same rounds")
     opt = ask.parse_args()
     if opt.seed is not None:
         return one(opt)
+    if opt.mutants:
+        return all_mutants(opt)
     return many(opt)
 
 
@@ -71,6 +75,34 @@ def one(opt) -> int:
         print(result.counts, result.faults, result.reports, result.halts, sep="\n")
     print(f"seed {opt.seed}: {result.hours:.2f} h, {result.cpu_s:.1f} CPU s, digest {result.digest[:16]}, {len(result.violations)} violations")
     return 1 if result.violations else 0
+
+
+def _catch(name: str):
+    """(name, seeds needed or 0, first violation, violations of the sound code in the same round)."""
+    from tests.dst.mutants import MUTANTS
+    from tests.dst.scenario import run_seed
+    mutant = MUTANTS[name]
+    run = lambda seed, spoil: run_seed(seed, MUTANT_S, chaos=False, mutant=spoil, arrange=mutant.arrange, **mutant.overrides)
+    sound = run(1, None).violations
+    for seed in range(1, MUTANT_SEEDS + 1):
+        if found := run(seed, mutant.spoil).violations:
+            return name, seed, found[0], sound
+    return name, 0, None, sound
+
+
+def all_mutants(opt) -> int:
+    """Every mutant must be caught by an invariant it is known to break, and only because it is spoiled."""
+    from tests.dst.mutants import MUTANTS
+    bad = 0
+    with multiprocessing.get_context("spawn").Pool(opt.workers) as pool:
+        for name, seeds, violation, sound in pool.imap(_catch, MUTANTS):
+            caught = seeds > 0 and violation.name in MUTANTS[name].breaks
+            bad += not caught or bool(sound)
+            how = f"caught by {violation.name} at {violation.t_s:.1f} s of seed {seeds}" if seeds else f"NOT CAUGHT in {MUTANT_SEEDS} seeds"
+            print(f"{name:24} {how}{'' if caught or not seeds else ' (another invariant than expected)'}; "
+                  f"sound code: {'survives' if not sound else 'BROKEN ' + sound[0].name}", flush=True)
+    print(f"{len(MUTANTS)} mutants, {bad} not as they should be")
+    return 1 if bad else 0
 
 
 def many(opt) -> int:

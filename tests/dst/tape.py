@@ -27,13 +27,13 @@ KEEP_MS = 400_000
 
 
 class SparseTape:
-    """See the module's first lines. ``start_s``: wall seconds at which the run begins."""
+    """See the module's first lines. ``start_s``: wall seconds at which the run begins; ``version``: the protocol of its windows."""
     label, probes, end_wall_ns, duration_s, origin, name = "dst", 0, None, DURATION_S, {}, "dst"
 
-    def __init__(self, seed: int, start_s: int, binance_per_s: float = 1.0):
+    def __init__(self, seed: int, start_s: int, version: str = "v1", binance_per_s: float = 1.0):
         self.rng = random.Random(f"tape {seed}")
         self.np_rng = np.random.default_rng([seed, 0xD57])
-        self.seed, self.start_ms = seed, start_s * 1000
+        self.seed, self.start_ms, self.version = seed, start_s * 1000, version
         self.start_wall_ns = start_s * 1_000_000_000
         self.path = oracle.SpotPath(self.start_ms - 200_000)
         self._level = math.log(84_000.0)
@@ -86,7 +86,8 @@ class SparseTape:
             self._specs[start_s] = MarketSpec(
                 market_id=market_id(start_s, DURATION_S), start_s=start_s, end_s=start_s + DURATION_S, duration_s=DURATION_S,
                 condition_id="0x" + hashlib.sha256(f"c {self.seed} {start_s}".encode()).hexdigest(), token_up=token(0), token_down=token(1),
-                slug=f"btc-updown-15m-{start_s}", gamma_id=str(start_s), label="dst")
+                slug=f"btc-updown-15m-{start_s}", gamma_id=str(start_s), label="dst",
+                version=self.version)
         return self._specs[start_s]
 
     def _push(self, ms: float, what: str, start_s: int) -> None:
