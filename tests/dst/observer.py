@@ -177,7 +177,7 @@ class Observer(Listener):
 
     def _count_refused(self, now: int) -> None:
         """Posts while the venue as a whole refuses them: a probe now and then is all that may leave."""
-        if not any(self.sim.exchange.faults.active(name) for name in REFUSING):
+        if not any(f.name in REFUSING and f.params.get("p", 1.0) >= 1.0 for f in self.sim.exchange.faults.running()):
             self._refused.clear()
             return
         self._refused.append(now)
