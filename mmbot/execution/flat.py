@@ -29,7 +29,7 @@ DISTRUST_LOOKS = 5                          # each so many looks cancel again, w
 class Flat:
     """One panic after another. ``now_s``: wall clock for signing; ``event(name, n)`` counts; ``warn(code, text)`` tells.
 
-    flat_ns: when the venue last listed nothing after an accepted cancel-all, CLOCK_MONOTONIC; cancelled: orders cancelled in this panic;
+    flat_ns: since when the venue lists nothing after an accepted cancel-all, CLOCK_MONOTONIC; cancelled: orders cancelled in this panic;
     tokens: cancel tokens left as the venue last said (-1: not said).
     """
 
@@ -57,10 +57,10 @@ class Flat:
         """Cancel all, then list; true when the account is flat. A round that only looks leaves the cancel out."""
         if not self.flat or self._looks % DISTRUST_LOOKS == DISTRUST_LOOKS - 1:
             await self._cancel()
-        nothing_listed = await self._nothing_listed()
+        nothing_listed, was_flat = await self._nothing_listed(), self.flat
         self.flat = self._accepted and nothing_listed
         if self.flat:
-            self.flat_ns = mono_ns()
+            self.flat_ns = self.flat_ns if was_flat else mono_ns()
             self._looks, self._failures = self._looks + 1, 0
         else:
             self._looks, self._failures = 0, self._failures + 1

@@ -2,6 +2,7 @@
 while the venue misbehaves."""
 
 import asyncio
+import time
 
 import pytest
 from exchange_world import World
@@ -168,6 +169,7 @@ class TestLiveTest:
         test, passed = livetest(world, tmp_path)
         assert not passed and next(s.name for s in test.steps if not s.ok) == fails, test.steps
         assert test.clean and test.steps[-1].name == "clean up"
+        time.sleep(0.6 if name == "post_delayed" else 0.0)          # what arrives only now must have been waited for
         assert resting(world) == 0
 
     def test_an_interrupt_leaves_nothing_behind(self, world, tmp_path, monkeypatch):

@@ -240,6 +240,10 @@ class TestAccountOfACommand:
         with pytest.raises(UserError, match="MMBOT_ACCOUNT__KEYSTORE_PASSPHRASE"):
             account.ask_passphrase("passphrase")
 
+    def test_not_even_a_passphrase_of_the_configuration_reaches_the_group(self, tmp_path):
+        env = Instance(settings(tmp_path, private_key=KEY, keystore_passphrase=PASSPHRASE, **API)).environment("python")
+        assert PASSPHRASE not in env.values() and env["MMBOT_ACCOUNT__API_SECRET"] == API["api_secret"]
+
     def test_the_group_gets_the_opened_account_and_no_way_to_the_keystore(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MMBOT_ACCOUNT__KEYSTORE_PASSPHRASE", PASSPHRASE)
         path = private(tmp_path / "k", keyfiles.seal(bytes.fromhex(KEY), PASSPHRASE, WORK).decode())
