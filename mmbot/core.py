@@ -32,6 +32,7 @@ from shm_layout.seqlock import read, version, write
 from shm_layout.vitals import hist_record, hop_base
 
 BOUNDARY_S = 300            # a TWAP print is remembered for each multiple of this
+STAND_IN, DISPUTED, TRUSTED = 0, 1, 2      # a strike: the first print after a missing one, an exact one that somebody contradicts, an exact one
 BOUNDARY_LATE_S = 30        # a first print after a boundary that was missed counts for it up to this late
 FUTURE_MS = 5_000           # a print observed later than this from now is garbage, and would make all true ones look old
 MAX_LEVELS = r.MAX_QUOTES // 2
@@ -56,7 +57,7 @@ DRAFT = np.dtype([
 ])
 STATE = np.dtype([
     ("attached_ns", "<i8"), ("decisions", "<i8"), ("cause", CAUSE), ("shared", SHARED), ("draft", DRAFT),
-    ("boundary_s", "<i8", (r.BOUNDARIES,)), ("boundary_trusted", "<i8", (r.BOUNDARIES,)), ("boundary_ln", "<f8", (r.BOUNDARIES,)),
+    ("boundary_s", "<i8", (r.BOUNDARIES,)), ("boundary_trust", "<i8", (r.BOUNDARIES,)), ("boundary_ln", "<f8", (r.BOUNDARIES,)),
     ("vol", volatility.VOL), ("ref", reference.REF), ("avg", average.AVG),
     ("slot", SLOT, (r.MARKET_SLOTS,)), ("others", others.OTHERS, (r.MARKET_SLOTS,)), ("target", r.TARGET, (r.MARKET_SLOTS,)),
 ])
@@ -126,17 +127,28 @@ def _on_market(state, m, markets, now_ns):
 
 @kernel(boolean(STATE_T, int64, int64, float64, int64))
 def _remember_boundary(state, t_obs_ms, t_recv_ns, px, trusted):
-    """Keep a TWAP print as the strike of the windows that start at its boundary. An exact print replaces a late one, not the reverse."""
+    """Keep a TWAP print as the strike of the windows that start at its boundary.
+
+    An exact print replaces a stand-in, not the reverse; the trust in an exact print can only fall. Only a trusted one is quoted on.
+    """
     t_s = t_obs_ms // 1000
     boundary = t_s - t_s % BOUNDARY_S
     if t_s - boundary > BOUNDARY_LATE_S or not reference.sane(px):
         return False
-    exact = 1 if trusted != 0 and t_obs_ms == boundary * 1000 else 0
+    exact = t_obs_ms == boundary * 1000
+    trust = (TRUSTED if trusted != 0 else DISPUTED) if exact else STAND_IN
     at = boundary // BOUNDARY_S % r.BOUNDARIES
-    if boundary < state.boundary_s[at] or (boundary == state.boundary_s[at] and exact <= state.boundary_trusted[at]):
+    if boundary < state.boundary_s[at]:
+        return False
+    if boundary == state.boundary_s[at] and state.boundary_trust[at] != STAND_IN:
+        if trust != DISPUTED or state.boundary_trust[at] == DISPUTED:
+            return False
+        state.boundary_trust[at] = DISPUTED
+        return True
+    if boundary == state.boundary_s[at] and trust == STAND_IN:
         return False
     state.boundary_s[at] = boundary
-    state.boundary_trusted[at] = exact
+    state.boundary_trust[at] = trust
     state.boundary_ln[at] = math.log(px)
     return True
 
@@ -152,7 +164,7 @@ def _on_oracle(state, o, params, wall_ns):
         if not reference.on_twap_print(state.ref, o.t_obs_ms, o.t_recv_ns, o.px):
             return False
         if o.t_obs_ms % (BOUNDARY_S * 1000) == 0:
-            _remember_boundary(state, o.t_obs_ms, o.t_recv_ns, o.px, 1)
+            _remember_boundary(state, o.t_obs_ms, o.t_recv_ns, o.px, o.trusted)
         return True
     if o.kind != r.OK_SPOT or not reference.on_spot_print(state.ref, o.t_obs_ms, o.t_recv_ns, o.px):
         return False
@@ -384,7 +396,7 @@ def _gates_of(state, row, params, strike_at, now_ns, wall_ns):
     found = state.shared.gates
     found |= gates.phase_gates(row.state, row.accepting, slot.resolved if book_ours else 0, row.start_s, row.end_s,
                                int64(params.next_lead_s * 1e9), int64(params.cutoff_s * 1e9), wall_ns)
-    found |= gates.strike_gate(row.start_s, wall_ns, strike_at >= 0)
+    found |= gates.strike_gate(row.start_s, wall_ns, strike_at >= 0 and state.boundary_trust[strike_at] == TRUSTED)
     if not book_ours:
         return found | gates.STALE_MARKET | gates.EMPTY_BOOK
     return found | gates.book_gates(slot.bid_px_e4, slot.ask_px_e4, slot.flags, slot.t_recv_ns, now_ns - params.stale_market_ns)

@@ -65,7 +65,7 @@ def phase_gates(state, accepting, resolved, start_s, end_s, lead_ns, cutoff_ns, 
 
 @njit(int64(int64, int64, boolean), cache=True)
 def strike_gate(start_s, wall_ns, known):
-    """Shut when a window has been running for longer than STRIKE_GRACE_NS and its opening print is unknown."""
+    """Shut when a window has been running for longer than STRIKE_GRACE_NS and its opening print is not known for sure."""
     return bit(not known and wall_ns > start_s * SECOND_NS + STRIKE_GRACE_NS, NO_STRIKE)
 
 

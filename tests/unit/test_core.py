@@ -219,6 +219,22 @@ class TestRoll:
         world.strike(PX, start_s=START_S - 300 * r.BOUNDARIES)
         assert world.state["boundary_s"][0, at] == START_S
 
+    def test_a_disputed_strike_is_not_quoted_on_and_trust_never_comes_back(self):
+        world, slot = quoting()
+        assert world.quotes(slot)
+        world.strike(PX, trusted=0)
+        assert world.gates(slot) == {"no_strike"} and not world.quotes(slot)
+        world.strike(PX)
+        world.timer()
+        assert world.gates(slot) == {"no_strike"}
+
+    def test_a_stand_in_for_the_missing_print_is_not_quoted_on(self):
+        world = World(offset_s=300.0)
+        slot = world.add_window()
+        world.strike(PX, trusted=0, late_s=2)
+        world.lead(), world.print(), world.book(), world.timer()
+        assert world.gates(slot) == {"no_strike"}
+
 
 class TestParams:
     def test_every_field_has_a_key_and_the_same_values_the_same_version(self):
