@@ -420,6 +420,15 @@ class TestTwoLinks:
                 twins.say(link, frame)
         assert side(twins)[5100] == 2_000_000
 
+    def test_a_slower_links_copy_of_a_book_does_not_undo_changes_of_the_same_stamp(self, twins):
+        """A sweep: change, books and further changes share a millisecond, and one link is through with it before the other begins."""
+        sweep = [change(1001, (UP, "BUY", "0.51", "0")), book(UP, 1001, {"0.50": "12", "0.49": "5"}, {"0.52": "30"}),
+                 change(1001, (UP, "BUY", "0.50", "0"))]
+        for link in (1, 0):
+            for frame in sweep:
+                twins.say(link, frame)
+        assert side(twins) == {4900: 5_000_000}
+
     def test_what_one_link_says_twice_is_heard_twice(self, twins):
         a, b = change(1001, (UP, "BUY", "0.51", "1")), change(1001, (UP, "BUY", "0.51", "2"))
         for frame in (a, b, a):

@@ -266,8 +266,11 @@ class MarketChannel:
         self._on_any(data, t_recv_ns)
 
     def _heard_before(self, data, t_recv_ns: int, link: int) -> bool:
-        """Note that a link lives. True for a frame that another link has brought already; its books count all the same: a snapshot is
-        the answer to a question, and taking it twice changes nothing."""
+        """Note that a link lives. True for a frame that another link has brought already.
+
+        Books in it count all the same where one is waited for, as a dump that was asked for may be byte for byte the old one. Elsewhere they
+        must not: the faster link may have gone on within the same millisecond, and its changes would not come again.
+        """
         witness = self.links[link]
         witness.missed = 0
         slot = self._arrivals.seen(bytes(data), link)
@@ -277,23 +280,27 @@ class MarketChannel:
                     other.miss(t_recv_ns)
             return False
         self.duplicates += 1
-        if slot == GENERAL:
-            self._on_any(data, t_recv_ns, books_only=True)
-        else:
+        if slot != GENERAL:
             self.markets[slot].witness.heard_ns = t_recv_ns
+        elif any(market.suspect for market in self.markets if market.market_id):
+            self._on_any(data, t_recv_ns, awaited_only=True)
         return True
 
-    def _on_any(self, data, t_recv_ns: int, books_only: bool = False) -> None:
-        """The general path: every frame that is not a plain price change of one market."""
+    def _on_any(self, data, t_recv_ns: int, awaited_only: bool = False) -> None:
+        """The general path: every frame that is not a plain price change of one market. ``awaited_only``: books of suspect markets only."""
         try:
             message = DECODER.decode(data)
         except UNREADABLE as e:
-            if not books_only:
+            if not awaited_only:
                 self._in_parts(data, str(e), t_recv_ns)
             return
         for event in message if type(message) is list else (message,):
-            if not books_only or type(event) is Book:
+            if not awaited_only or (type(event) is Book and self._awaited(event.asset_id)):
                 self._handle(event, t_recv_ns)
+
+    def _awaited(self, token: str) -> bool:
+        hit = self._tokens.get(token)
+        return hit is not None and hit[0].suspect
 
     def _handle(self, event, t_recv_ns: int) -> None:
         handler = self._handlers.get(type(event))
