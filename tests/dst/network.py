@@ -407,6 +407,10 @@ class Ws:
             self._out().deliver(self.peer.hung_up)
             self.loop.call_soon(self.listener.on_ws_disconnected, self)
 
+    def abort(self) -> None:
+        """Reset: no close frame, the other end finds out."""
+        self.disconnect(False)
+
     def hung_up(self) -> None:
         if not self.is_disconnected:
             self.is_disconnected = True

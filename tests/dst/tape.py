@@ -2,7 +2,7 @@
 
 Owns: the spot path, the windows and their outcomes, and what the recorded participant does. Driven like `mmbot.sim.tape.Tape`, with one more
 question, `next_ms`: when something is due, so that nobody polls. Sparse: a book change every second or two, more around jumps.
-Fills: noise takers hit the best quotes, and when the spot jumps, takers run over the quotes that are slow (adverse fills).
+Fills: noise takers hit the best quotes, and some moves of the fair value run over the quotes that are slow (adverse fills).
 """
 
 import hashlib
@@ -22,7 +22,8 @@ SIGMA = 7e-5                     # ln price per sqrt(s)
 JUMP_EVERY_S, JUMP = 150.0, 4e-4
 DEPTH = 3
 RESOLVE_AFTER_MS = 20_000
-CHANGE_S, TAKE_S, STIR_S = 10.0, 12.0, (0.8, 1.6)   # mean time between moves and between noise takers; bounds between changes behind the best
+CHANGE_S, TAKE_S, STIR_S = 10.0, 8.0, (0.8, 1.6)   # mean time between moves and between noise takers; bounds between changes behind the best
+RUN_OVER = 0.2                    # share of the moves that take what stands in their way at once
 KEEP_MS = 400_000
 
 
@@ -170,6 +171,7 @@ class SparseTape:
         half = rng.choice([100, 150, 150, 200, 250])
         bid = min(max(int((fair - half) // TICK_E4) * TICK_E4, TICK_E4), ONE_E4 - 3 * TICK_E4)
         ask = max(min(-int(-(fair + half) // TICK_E4) * TICK_E4, ONE_E4 - TICK_E4), bid + TICK_E4)
+        bid, ask = self._patient(exchange.market(cid), start_s, bid, ask, now_ms)
         for side, best, step in ((BUY, bid, -TICK_E4), (SELL, ask, TICK_E4)):
             for px in [p for p in shown[side] if (p > best if side == BUY else p < best)]:
                 self._set(exchange, cid, shown, side, px, 0, now_ms, "trade" if rng.random() < 0.3 else "cancel")
@@ -180,6 +182,17 @@ class SparseTape:
             for px in wanted:
                 if px not in shown[side] or (px == best and rng.random() < 0.3):
                     self._set(exchange, cid, shown, side, px, rng.randrange(20, 400) * 1_000_000, now_ms)
+
+    def _patient(self, market, start_s: int, bid: int, ask: int, now_ms: int) -> tuple[int, int]:
+        """Mostly the others do not run over a quote that is in their way: they stop before it and come again a moment later."""
+        others_bid, others_ask = market.best()
+        if self.rng.random() < RUN_OVER:
+            return bid, ask
+        stopped_bid = min(bid, others_ask - TICK_E4) if others_ask else bid
+        stopped_ask = max(ask, others_bid + TICK_E4) if others_bid else ask
+        if (stopped_bid, stopped_ask) != (bid, ask):
+            self._push(now_ms + 500, "burst", start_s)
+        return max(stopped_bid, TICK_E4), min(max(stopped_ask, stopped_bid + TICK_E4), ONE_E4 - TICK_E4)
 
     @staticmethod
     def _set(exchange, cid: str, shown: list, side: int, px: int, size_u6: int, now_ms: int, reason: str = "cancel") -> None:
