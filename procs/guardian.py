@@ -84,7 +84,7 @@ class Guardian:
         self.ask_place = asyncio.Event()
         self.armed = False              # the executor has run: from here on there may be orders of ours
         self.last_panic_ns = 0
-        self.panicking = asyncio.Event()
+        self.panicking, self.alarm = asyncio.Event(), asyncio.Event()
 
     def _see(self, name: str) -> Seen:
         page = self.actor.vitals_readers[name]
@@ -107,6 +107,8 @@ class Guardian:
         if watch.panic:
             self.last_panic_ns = now
             actor.vitals.event("panics")
+            self.panic.begin()
+            self.alarm.set()
         self.write(now)
         if watch.allowed:
             self.panicking.clear()
@@ -203,15 +205,15 @@ class Guardian:
         """While quoting is not allowed: cancel everything and look, until nothing is listed; then look again now and then."""
         panic = self.panic
         while True:
-            if not self.panicking.is_set():
-                panic.rest()
-                await self.panicking.wait()
+            await self.panicking.wait()
+            self.alarm.clear()
             was_flat = panic.flat
             if await panic.round() and not was_flat:
                 since_ms = (panic.flat_ns - self.last_panic_ns) / 1e6 if self.last_panic_ns else 0
                 self.actor.log.info("flat {:.0f} ms after the panic: {} cancelled by us, {} cancel tokens left", since_ms, panic.cancelled,
                                     panic.tokens if panic.tokens >= 0 else "unknown")
-            await asyncio.sleep(panic.pause_s)
+            with contextlib.suppress(TimeoutError):         # a new panic does not wait for the pause of the one before
+                await asyncio.wait_for(self.alarm.wait(), panic.pause_s)
 
     # ---- the venue's clock, geography and lists --------------------------------------------------------------------
 

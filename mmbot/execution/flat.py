@@ -36,12 +36,13 @@ class Flat:
     def __init__(self, pool: ConnectionPool, requests: Requests, now_s: Callable[[], int], event: Callable[..., None],
                  warn: Callable[[str, str], None]):
         self._pool, self._requests, self._now_s, self._event, self._warn = pool, requests, now_s, event, warn
-        self.flat_ns = 0
+        self.flat_ns = self._number = 0
         self.tokens = -1
-        self.rest()
+        self.begin()
 
-    def rest(self) -> None:
-        """The panic is over; the next round begins a new one."""
+    def begin(self) -> None:
+        """A new panic: what was cancelled and seen before it says nothing now, and neither do answers that are still on their way."""
+        self._number += 1
         self.flat = self._accepted = False
         self.cancelled = self._failures = self._looks = 0
         self._wait_s = 0.0
@@ -55,9 +56,13 @@ class Flat:
 
     async def round(self) -> bool:
         """Cancel all, then list; true when the account is flat. A round that only looks leaves the cancel out."""
+        number = self._number
         if not self.flat or self._looks % DISTRUST_LOOKS == DISTRUST_LOOKS - 1:
             await self._cancel()
         nothing_listed, was_flat = await self._nothing_listed(), self.flat
+        if number != self._number:
+            self._accepted = False
+            return False
         self.flat = self._accepted and nothing_listed
         if self.flat:
             self.flat_ns = self.flat_ns if was_flat else mono_ns()

@@ -131,6 +131,21 @@ def test_a_silent_process_costs_all_orders_within_a_second(name):
     play(story)
 
 
+def test_a_panic_right_after_another_does_not_wait_for_it():
+    async def story(s):
+        for n in (1, 2, 3):
+            await s.until(lambda: s.g.watch.allowed)
+            assert (await asyncio.to_thread(s.rest_an_order, n)).error == ""
+            await asyncio.sleep(0.05 * n)               # the pause between two looks of the panic before is not over
+            s.g.actor.vitals_readers["core"].state, kept = lambda: vt.BOOT, s.g.actor.vitals_readers["core"].state
+            await s.until(lambda: not s.g.watch.allowed, 0.5)
+            await s.until(lambda: not s.world.do(lambda x, now: x.open_orders(accounts.PAPER_API_KEY)), 0.4)
+            await s.until(lambda: s.g.panic.flat and s.g.panic.flat_ns > s.g.last_panic_ns, 0.4)
+            await asyncio.sleep(0.6)
+            s.g.actor.vitals_readers["core"].state = kept
+    play(story)
+
+
 def test_a_dead_process_is_seen_at_once():
     async def story(s):
         await s.until(lambda: s.g.watch.allowed)
