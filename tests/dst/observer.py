@@ -42,6 +42,7 @@ DEAD_EXECUTOR_S, DEAD_BOTH_S = 6.0, 18.0
 SETTLE_S = 60.0             # after the last fault and the last death: how long until everything must agree again
 REFUSING, REFUSED_POSTS = ("cancel_only", "disabled", "geoblock", "unauthorized", "closed_only"), 6
 EVENTS_KEPT = 40
+SURPRISE_S = 30.0
 EPS_U6 = 20_000
 
 
@@ -69,6 +70,8 @@ class Observer(Listener):
         self.worst_u6 = 0
         self._since: dict = {}
         self._refused: deque[int] = deque()
+        self._canceled: set[str] = set()
+        self._after_cancel: deque[tuple[int, int]] = deque(maxlen=200)
         self._took_s: dict[str, float] = {}             # how long an order was under way
         self._decode = msgspec.json.Decoder().decode
         self.now_s = 0.0
@@ -125,6 +128,8 @@ class Observer(Listener):
     def on_order(self, order, kind, status, now_ms) -> None:
         self.counts[kind] += 1
         self.say(f"venue {kind} {order.id[:10]} {status} {'Up' if order.outcome == 0 else 'Down'} {order.px_e4} {order.left_u6}/{order.size_u6}")
+        if kind == "CANCELLATION":
+            self._canceled.add(order.id)
         if kind != "PLACEMENT":
             return
         sent_ns = SimJournal.written.get(order.id)
@@ -135,11 +140,20 @@ class Observer(Listener):
             self.broken("self_trade", f"own bids of both tokens add up to {pair / 1e4}")
         worst = self.truth.worst_u6()
         self.worst_u6 = max(self.worst_u6, worst)
-        if worst > self.limit_u6 + EPS_U6:
+        if worst > self.limit_u6 + EPS_U6 + self._surprises_u6():
             self.broken("exposure", f"{worst / 1e6:.2f} dollars may be lost, the limit is {self.limit_u6 / 1e6:.2f}")
+
+    def _surprises_u6(self) -> int:
+        """Dollars of recent fills of orders that the venue had declared cancelled: nobody could have counted with them."""
+        horizon = self.scheduler.now_ns - int(SURPRISE_S * S)
+        return sum(cost for t_ns, cost in self._after_cancel if t_ns > horizon)
 
     def on_trade(self, trade, now_ms) -> None:
         self.counts[f"trade {trade.status}"] += 1
+        if trade.status == "MATCHED":
+            for leg in trade.legs:
+                if leg.order is not None and leg.order.id in self._canceled:
+                    self._after_cancel.append((self.scheduler.now_ns, leg.cash_u6))
         self.say(f"venue trade {trade.id[:8]} {trade.status} {[(g.order_id[:10], g.size_u6) for g in trade.legs if g.order is not None]}")
 
     # -- requests --
