@@ -158,7 +158,8 @@ def row(name: str, runs: list[dict], twins: dict[int, dict]) -> str:
     for one in runs:
         why.update(one["why"])
     dangers = ", ".join(n for n, _ in why.most_common(2)) or "none"
-    return (f"| {name} | {sees(runs, twins)} | {dangers} | {show(quantile(safe, 0.5))} | {show(quantile(safe, 0.99))} | {sum(loss) / len(loss):+.2f} | {max(loss):+.2f} | "
+    return (f"| {name} | {sees(runs, twins)} | {dangers} | {show(quantile(safe, 0.5))} | {show(quantile(safe, 0.99))} | "
+            f"{sum(loss) / len(loss):+.2f} | {max(loss):+.2f} | "
             + ("yes" if not broken else "NO: " + ", ".join(f"{n} {c}" for n, c in broken.items())) + " |")
 
 
@@ -181,8 +182,8 @@ def main() -> int:
         print(row(name, by_name[name], twins))
     quiet = [t["safe_s"] for t in twins.values()]
     everything = [*twins.values(), *(one for runs in by_name.values() for one in runs)]
-    print(f"\n{len(names)} faults, {opt.seeds} seeds each, {LENGTH_S:g} s of virtual time a run; without a fault: last danger p50 {quantile(quiet, 0.5):.1f} s, "
-          f"worst {max(quiet):.1f} s, {sum(len(t['violations']) for t in twins.values())} violations, "
+    print(f"\n{len(names)} faults, {opt.seeds} seeds each, {LENGTH_S:g} s of virtual time a run; without a fault: last danger p50 "
+          f"{quantile(quiet, 0.5):.1f} s, worst {max(quiet):.1f} s, {sum(len(t['violations']) for t in twins.values())} violations, "
           f"{sum(t['fills'] for t in twins.values()) / len(twins):.0f} fills a run. CPU {sum(o['cpu_s'] for o in everything):.0f} s, "
           f"wall {time.monotonic() - begin:.0f} s.")
     return 1 if any(one["violations"] for one in everything) else 0

@@ -7,7 +7,6 @@ exception in a turn ends the run, visibly.
 from mmbot.clock import WallClock, mono_ns
 from mmbot.sim import server
 from mmbot.sim.engine import Listener
-from mmbot.sim.faults import Faults
 from tests.dst.loop import ProcessLoop
 
 LEAST_MS, BUSY_MS, MOST_MS = 1, 100, 500
@@ -55,10 +54,6 @@ class Exchange(server.SimServer):
         self._handle_ns = 0
         self.exchange.listener = Tee(self.hub, observer)
         self.observer = observer
-        if getattr(self, "faults", None) is None:
-            self.faults = Faults(settings.sim.seed)
-            for part in (self.clob, self.gamma, self.hub, self.rtds, self.binance):
-                part.faults = self.faults
 
     def listen(self, loop: ProcessLoop) -> None:
         """Take the ports and start the drive."""

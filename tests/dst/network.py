@@ -6,11 +6,13 @@ What can go wrong: nobody listens (ConnectionRefusedError); a process dies (its 
 """
 
 import asyncio
+import contextvars
 import math
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import httptools
+import msgspec
 import picows
 from multidict import CIMultiDict, MultiDict
 from picows import WSMsgType
@@ -41,7 +43,6 @@ class Network:
     """All ports and connections."""
 
     def __init__(self, scheduler: Scheduler):
-        import contextvars
         self.scheduler = scheduler
         self.context = contextvars.copy_context()
         self.http: dict[int, object] = {}             # port -> Service
@@ -297,7 +298,6 @@ class Session:
 
     def request(self, method: str, url, *, params=None, headers=None, data=b"", json=None, timeout=None, **_) -> _Asking:
         if json is not None:
-            import msgspec
             data = msgspec.json.encode(json)
         if params:
             url = f"{url}?{urlencode(params)}"

@@ -214,7 +214,8 @@ class Observer(Listener):
         if self._age(("flag", slot), now) > GRACE_S:
             self.broken("stale", f"a quote in {market.spec.slug} on a suspect or frozen book")
         if self._age(("view", slot), now) > VIEW_S:
-            self.broken("stale", f"a quote in {market.spec.slug} on a top of book that has not been the venue's for {self._age(('view', slot), now):.2f} s")
+            wrong_s = self._age(("view", slot), now)
+            self.broken("stale", f"a quote in {market.spec.slug} on a top of book that has not been the venue's for {wrong_s:.2f} s")
         if self.oracle.read() > 0:
             age_s = (now - int(self.oracle.rec["spot"]["t_recv_ns"][0])) / S
             if age_s > strategy.stale_oracle_ns / S + GRACE_S:

@@ -22,8 +22,8 @@ PARAMS = {
     "restart_425": {"down_s": 12.0, "post_only_s": 15.0}, "post_only": {"retry_after_s": 5.0}, "post_delayed": {"delay_s": 4.0},
     "gamma_down": {"hang_s": 6.0}, "boundary_missing": {"every": 300}, "heartbeat_mismatch": {"n": 2},
 }
-LONG = {"gamma_down", "slug_missing", "oracle_hole", "balance_lag", "stale_reservation", "heartbeat_lost", "wrong_clock", "twap_late", "boundary_missing",
-        "ghost_fill", "retrying", "fill_after_cancel", "cross_match", "duplicate_fill_events", "user_replayed"}
+LONG = {"gamma_down", "slug_missing", "oracle_hole", "balance_lag", "stale_reservation", "heartbeat_lost", "wrong_clock", "twap_late",
+        "boundary_missing", "ghost_fill", "retrying", "fill_after_cancel", "cross_match", "duplicate_fill_events", "user_replayed"}
 PARTIAL = {"p": (0.2, 1.0), "links": ("one", "existing", "all")}
 KILLABLE = ("executor", "guardian", "core", "feed_market", "feed_user", "feed_oracle", "feed_binance", "discovery")
 
@@ -142,7 +142,8 @@ def run_seed(seed: int, seconds: float, chaos: bool = True, mutant=None, stop: b
             observer.settle()
         pnl = (observer.truth.wealth_u6(observer.mids()) - observer.truth.start_cash_u6) / 1e6
         result = Result(seed, sim.now_s / 3600, 0.0, sim.digest(), observer.violations, dict(observer.counts),
-                        dict(havoc.done) if havoc else {}, dict(observer.reports), dict(observer.halts_seen), pnl, observer.worst_u6 / 1e6, observer.journal if history else [])
+                        dict(havoc.done) if havoc else {}, dict(observer.reports), dict(observer.halts_seen), pnl, observer.worst_u6 / 1e6,
+                        observer.journal if history else [])
     gc.collect()
     result.cpu_s = time.process_time() - begin
     return result

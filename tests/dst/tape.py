@@ -142,7 +142,8 @@ class SparseTape:
             shown, side = self._shown[start_s], self.rng.randrange(2)
             behind = sorted(shown[side])[:-1] if side == BUY else sorted(shown[side])[1:]
             if behind:
-                self._set(exchange, self._spec(start_s).condition_id, shown, side, self.rng.choice(behind), self.rng.randrange(20, 400) * 1_000_000, now_ms)
+                px, size_u6 = self.rng.choice(behind), self.rng.randrange(20, 400) * 1_000_000
+                self._set(exchange, self._spec(start_s).condition_id, shown, side, px, size_u6, now_ms)
             far = start_s * 1000 > now_ms + 90_000
             self._push(now_ms + self.rng.uniform(*STIR_S) * (20_000 if far else 1000), "stir", start_s)
 
