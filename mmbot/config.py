@@ -122,6 +122,10 @@ class Strategy(Section):
     target_ttl_ns: int = Field(500_000_000, ge=100_000_000, le=5_000_000_000)
     refresh_ns: int = Field(100_000_000, ge=10_000_000)
     warmup_ns: int = Field(300_000_000, ge=0)
+    witness_oracle_ns: int = Field(2_500_000_000, gt=0, description="no oracle print for so long while a spot venue moved ...")
+    witness_move: float = Field(0.0002, gt=0, description="... by this |ln return| (2 bps) since the last one: the oracle counts as stale at once")
+    spot_disagree: float = Field(0.002, gt=0, description="quote smaller when two spot venues' 1 s or 3 s ln returns differ by this (20 bps)")
+    oracle_disagree: float = Field(0.0075, gt=0, description="warn when spot and oracle differ by this in ln price (75 bps)")
 
 
 class Execution(Section):

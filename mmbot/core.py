@@ -3,7 +3,7 @@
 Owns: STATE (everything the core remembers) and TARGET per slot. `step` runs the same live, in replay and in a backtest: only the
 source of records and the sink of targets differ. `burst` is the live source: it spins over the rings and seqlocks of shared
 memory, hands each record to `step` and publishes what changed.
-Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance; seqlocks markets, account,
+Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance, md.coinbase, md.bybit; seqlocks markets, account,
 own, guard, and book and oracle when it attaches.
 Can go wrong: any input can be missing, late, repeated or absurd; each such case ends in a gate (`risk.gates`), never in an
 exception. The core may be killed at any instant: a target past its deadline means "no quotes" to the executor, and `attach` rebuilds
@@ -24,7 +24,7 @@ from mmbot.clock import mono_ns_compiled
 from mmbot.quoting import ladder, pair, skew
 from mmbot.quoting.rounding import ONE_E4, in_range
 from mmbot.risk import exposure, gates
-from mmbot.signals import average, fair_value, reference, volatility
+from mmbot.signals import average, fair_value, reference, volatility, witness
 from shm_layout import records as r
 from shm_layout.atomics import VIEW, WORDS, kernel, pause
 from shm_layout.ring import LOST, poll_link, publish
@@ -173,16 +173,30 @@ def _on_oracle(state, o, params, wall_ns):
     return True
 
 
-@kernel(boolean(STATE_T, SPOT_T, int64))
-def _on_spot(state, s, wall_ns):
-    """Take a Binance record: a best bid/ask moves the level, a trade only shows that the feed lives. False when nothing moved."""
-    if s.venue != r.SV_BINANCE:
+@kernel(boolean(STATE_T, SPOT_T, PARAMS_T, int64, int64))
+def _on_spot(state, s, params, now_ns, wall_ns):
+    """Take a spot record: a best bid/ask of the venue that leads moves the level. True when it moved.
+
+    A trade of Binance shows that its feed lives, since both come in one stream; other venues' trades have streams of their own.
+    """
+    index = s.venue - r.SV_BINANCE
+    if index < 0 or index >= reference.VENUES:
         return False
-    if s.kind == r.SK_BBO and s.bid <= s.ask:
-        return reference.on_lead(state.ref, wall_ns // 1_000_000, s.t_recv_ns, 0.5 * (s.bid + s.ask))
-    if s.kind == r.SK_TRADE and state.ref.lead_recv_ns != 0:
-        state.ref.lead_recv_ns = max(state.ref.lead_recv_ns, s.t_recv_ns)
+    t_recv_ns = min(s.t_recv_ns, now_ns)
+    if s.kind == r.SK_BBO and 0.0 < s.bid <= s.ask:
+        moved = reference.on_mid(state.ref, index, wall_ns // 1_000_000, t_recv_ns, 0.5 * (s.bid + s.ask), params.stale_spot_ns)
+        return moved and index == reference.lead(state.ref, now_ns, params.stale_spot_ns)
+    if s.kind == r.SK_TRADE and s.venue == r.SV_BINANCE:
+        reference.on_life(state.ref, index, t_recv_ns, params.stale_spot_ns)
     return False
+
+
+@kernel(boolean(STATE_T, PARAMS_T, int64, int64))
+def _look(state, params, now_ns, wall_ns):
+    """Renew what changes with time alone: the fast move and the verdicts of the spot venues. True when a verdict changed."""
+    wall_ms = wall_ns // 1_000_000
+    state.ref.fast = reference.fast_move(state.ref, reference.lead(state.ref, now_ns, params.stale_spot_ns), wall_ms)
+    return witness.look(state.ref, wall_ms, now_ns, params.stale_spot_ns, params.witness_oracle_ns, params.witness_move, params.spot_disagree)
 
 
 @kernel(void(CAUSE_T, int64, int64, int64, int64))
@@ -197,14 +211,17 @@ def _set_cause(cause, src, t_exch_ns, t_recv_ns, t_pub_ns):
 def _share(state, account, guard, params, now_ns, wall_ns):
     """Work out what all windows of this step have in common: level, variance, size scale, gates of the account and the feeds."""
     ref, shared = state.ref, state.shared
-    stale_spot = gates.too_old(now_ns, ref.lead_recv_ns, params.stale_spot_ns)
-    shared.ln_level = reference.level_ln(ref, stale_spot == 0)
+    leader = reference.lead(ref, now_ns, params.stale_spot_ns)
+    off_oracle = leader >= 0 and ref.spot_ms != 0 and abs(ref.venue[leader].ln - ref.spot_ln) > params.oracle_disagree
+    shared.ln_level = reference.level_ln(ref, leader)
     shared.var_s = volatility.variance(state.vol, params.var_ref, params.var_floor)
     shared.drift_s = volatility.drift(state.vol, params.drift_clamp)
-    shared.size_scale = params.stale_spot_scale if stale_spot else 1.0
+    shared.size_scale = params.stale_spot_scale if leader < 0 or ref.apart != 0 else 1.0
     shared.gates = (
-        gates.bit(stale_spot, gates.STALE_SPOT)
-        | gates.bit(gates.too_old(now_ns, ref.spot_recv_ns, params.stale_oracle_ns), gates.STALE_ORACLE)
+        gates.bit(leader < 0, gates.STALE_SPOT)
+        | gates.bit(ref.apart, gates.SPOT_DISAGREE)
+        | gates.bit(off_oracle, gates.ORACLE_DISAGREE)
+        | gates.oracle_gate(now_ns, ref.spot_recv_ns, params.stale_oracle_ns, ref.hole != 0)
         | gates.account_gate(account.t_update_ns, account.state, account.user_ok)
         | gates.halt_gate(account.halts)
         | gates.guard_gate(guard.t_update_ns, guard.quoting_allowed)
@@ -471,9 +488,9 @@ def _take(state, src, market, oracle, spot, own, markets, account, guard, params
         return SLOT_MASK if _on_oracle(state, oracle, params, wall_ns) else 0
     if src == r.SRC_SPOT:
         _set_cause(cause, src, spot.t_exch_ns, spot.t_recv_ns, spot.t_pub_ns)
-        moved = _on_spot(state, spot, wall_ns)
-        state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
-        return SLOT_MASK if moved else 0
+        moved = _on_spot(state, spot, params, now_ns, wall_ns)
+        heard = _look(state, params, now_ns, wall_ns)
+        return SLOT_MASK if moved or heard else 0
     if src == r.SRC_OWN:
         _set_cause(cause, src, 0, own.t_update_ns, own.t_update_ns)
         return _on_own(state, own, now_ns)
@@ -484,7 +501,7 @@ def _take(state, src, market, oracle, spot, own, markets, account, guard, params
     elif src == r.SRC_GUARD:
         _set_cause(cause, src, 0, guard.t_update_ns, guard.t_update_ns)
     else:
-        state.ref.fast = reference.fast_move(state.ref, wall_ns // 1_000_000)
+        _look(state, params, now_ns, wall_ns)
         _review_others(state, now_ns)
     return SLOT_MASK
 
@@ -533,6 +550,7 @@ TIMER_NS = 5_000_000        # gates that shut by themselves (age, cut-off) are l
 BUDGET_NS = 200_000
 LOOK_EVERY = 16             # polls between looks at clock and seqlocks
 RING_BELL = 1               # bit of what `burst` returns: quotes changed, wake the executor
+_TOOK = 2
 _PUB_POLL, _POLL_DECIDE = hop_base("pub_poll"), hop_base("poll_decide")
 
 
@@ -637,9 +655,18 @@ def _look_around(w, words, own, markets, account, guard, now_ns, targets, decisi
     return rang
 
 
-@kernel(int64(types.Array(WORK_T, 1, "C"), WORDS, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS, VIEW, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS))
-def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_link, binance_link, own, markets, account, guard, targets,
-          decisions, vitals):
+@kernel(int64(WORK_T, WORDS, VIEW, WORDS, WORDS, WORDS, WORDS))
+def _poll_spot(w, words, ring, link, targets, decisions, vitals):
+    """Take one record of a spot venue. Returns 0 when there is none, else _TOOK, with RING_BELL if quotes changed."""
+    if poll_link(ring, link, words[_SPOT_0:_SPOT_1]) == 0:
+        return 0
+    return _TOOK | _handle(w, words, r.SRC_SPOT, w.spot.t_pub_ns, _now(words), targets, decisions, vitals)
+
+
+@kernel(int64(types.Array(WORK_T, 1, "C"), WORDS, VIEW, VIEW, VIEW, VIEW, VIEW, WORDS, WORDS, WORDS, WORDS, WORDS, VIEW, VIEW, VIEW, VIEW,
+              WORDS, WORDS, WORDS))
+def burst(work, words, md_market, md_oracle, md_binance, md_coinbase, md_bybit, market_link, oracle_link, binance_link, coinbase_link, bybit_link,
+          own, markets, account, guard, targets, decisions, vitals):
     """Spin over all inputs until quotes changed or the budget is used up. See `Core.bind` for the arguments.
 
     Returns 2 * inputs handled + RING_BELL if quotes changed. A changed quote is published before this returns; returning at once lets
@@ -655,14 +682,15 @@ def burst(work, words, md_market, md_oracle, md_binance, market_link, oracle_lin
     while rang == 0:
         got = 0
         if poll_link(md_market, market_link, words[_MARKET_0:_MARKET_1]):
-            got, now = 1, _now(words)
+            got, now = _TOOK, _now(words)
             rang |= _handle(w, words, r.SRC_MARKET, w.market.t_pub_ns, now, targets, decisions, vitals)
-        if poll_link(md_binance, binance_link, words[_SPOT_0:_SPOT_1]):
-            got, now = 1, _now(words)
-            rang |= _handle(w, words, r.SRC_SPOT, w.spot.t_pub_ns, now, targets, decisions, vitals)
+        got |= _poll_spot(w, words, md_binance, binance_link, targets, decisions, vitals)
         if poll_link(md_oracle, oracle_link, words[_ORACLE_0:_ORACLE_1]):
-            got, now = 1, _now(words)
+            got, now = got | _TOOK, _now(words)
             rang |= _handle(w, words, r.SRC_ORACLE, w.oracle.t_pub_ns, now, targets, decisions, vitals)
+        got |= _poll_spot(w, words, md_coinbase, coinbase_link, targets, decisions, vitals)
+        got |= _poll_spot(w, words, md_bybit, bybit_link, targets, decisions, vitals)
+        rang |= got & RING_BELL
         if polls % LOOK_EVERY == 0:
             now = _now(words)
             rang |= _look_around(w, words, own, markets, account, guard, now, targets, decisions, vitals)
@@ -697,7 +725,7 @@ class Core:
     def bind(self, rings: dict, seqlocks: dict, targets, decisions, vitals) -> None:
         """Connect to shared memory: RingReaders by name, SeqlockReaders by name, and the three writers."""
         self._rings, self._seqlocks = rings, seqlocks
-        feeds = [rings[n] for n in ("md.market", "md.oracle", "md.binance")]
+        feeds = [rings[n] for n in ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit")]
         self._args = (self.work, self.words, *(f.mem for f in feeds), *(f.link for f in feeds),
                       *(seqlocks[n].mem for n in ("own", "markets", "account", "guard")), targets.mem, decisions.mem, vitals.mem)
         self._targets = targets

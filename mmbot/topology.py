@@ -92,7 +92,7 @@ PROCESSES = (
     Process("feed_bybit", ("md.bybit",), (), priority=30, switch="bybit",
             note="Bybit best bid/ask and trades"),
     Process("core", ("targets", "decisions", "params"),
-            ("md.market", "md.oracle", "md.binance", "markets", "book", "oracle", "account", "own", "guard"),
+            ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit", "markets", "book", "oracle", "account", "own", "guard"),
             cpu="hot", wait="spin", nice=-10, priority=40, note="records in, desired quotes out"),
     Process("executor", ("account", "own", "orders"), ("targets", "markets", "user", "guard"), wait="doorbell", nice=-5, priority=50,
             note="desired quotes x live orders; the only one that spends money"),
@@ -106,7 +106,7 @@ BY_NAME = {p.name: p for p in PROCESSES}
 BELLS = {"targets": ("executor",), "user": ("executor",), "guard": ("executor",)}
 #: rung by the feeds of the core, after publishing: the core decides within a microsecond while waking a process takes twenty and more, so
 #: the executor is already on its way, and finds the answer, when the core's own ring comes
-EARLY_BELLS = {"md.market": ("executor",), "md.oracle": ("executor",), "md.binance": ("executor",)}
+EARLY_BELLS = {n: ("executor",) for n in ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit")}
 
 
 def writer_of(segment: str) -> str:

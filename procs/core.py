@@ -1,6 +1,6 @@
 """The core process: spins over the feeds' records and publishes desired quotes. Wiring only; the work is `mmbot.core`.
 
-Writes: segments targets, decisions, params. Reads: md.market, md.oracle, md.binance, markets, book, oracle, account, own, guard.
+Writes: segments targets, decisions, params. Reads: md.market, md.oracle, md.binance, md.coinbase, md.bybit, markets, book, oracle, account, own, guard.
 Can go wrong: it is stopped or killed. Targets then pass their deadline and the executor cancels; on start it reads the present.
 """
 
@@ -10,11 +10,17 @@ from mmbot.actor import Actor, run_spin
 from mmbot.clock import mono_ns
 from mmbot.core import BUDGET_NS, RING_BELL, Core
 from mmbot.params import params_record
+from mmbot.risk import gates
 
 #: With one CPU nothing may spin: look once, then sleep this long.
 BACKOFF_S = 0.0005
 #: The wall clock of a live system is steered; the burst's copy of it is renewed this often.
 CLOCK_EVERY_NS = 1_000_000_000
+#: Gates that an operator should hear of, since they say that a source of prices is wrong.
+CONTRADICTIONS = (
+    (gates.SPOT_DISAGREE, "spot_disagree", "the spot venues moved apart; quotes are smaller"),
+    (gates.ORACLE_DISAGREE, "oracle_disagree", "the leading spot venue is far from Chainlink's price"),
+)
 
 
 def build(actor: Actor):
@@ -48,6 +54,9 @@ def build(actor: Actor):
     def housekeeping(now_ns: int) -> None:
         if now_ns >= next_clock_ns:
             set_clock(now_ns)
+            for gate, code, text in CONTRADICTIONS:
+                if int(core.state["shared"]["gates"][0]) & gate:
+                    actor.warn(code, text)
         if core.housekeeping(now_ns):
             actor.warn("lapped", "a feed's ring was lapped; the present was read again")
 

@@ -79,11 +79,11 @@ HALT_BIT = {name: 1 << i for i, name in enumerate(HALTS)}
 # where an input of the core's step came from
 SRC_TIMER, SRC_MARKET, SRC_ORACLE, SRC_SPOT, SRC_MARKETS, SRC_ACCOUNT, SRC_GUARD, SRC_PARAMS, SRC_OWN = 0, 1, 2, 3, 4, 5, 6, 7, 8
 
-# gate bitmap of a decision: a set bit says why (part of) the quotes of a market are absent
+# gate bitmap of a decision: a set bit says why (part of) the quotes of a market are absent (oracle_disagree only warns)
 GATES = (
     "no_market", "not_open", "cutoff", "no_strike", "stale_market", "stale_oracle", "stale_spot", "suspect_book",
     "empty_book", "account_not_ready", "guard", "exposure_cap", "severe_skew", "size_below_min", "price_out_of_range",
-    "pair_cap", "no_params", "warming", "executor_halt", "frozen_market",
+    "pair_cap", "no_params", "warming", "executor_halt", "frozen_market", "spot_disagree", "oracle_disagree",
 )
 GATE = {name: 1 << i for i, name in enumerate(GATES)}
 
@@ -241,7 +241,8 @@ PARAMS = _record("PARAMS", [
     ("half_life_var_s", _F), ("half_life_drift_s", _F), ("drift_clamp", _F), ("var_ref", _F), ("var_floor", _F),
     ("k_vol", _F), ("k_spread", _F), ("k_time", _F), ("k_fast", _F), ("fast_move", _F),
     ("target_ttl_ns", _I), ("refresh_ns", _I), ("warmup_ns", _I),
-], 35 * 8)
+    ("witness_oracle_ns", _I), ("witness_move", _F), ("spot_disagree", _F), ("oracle_disagree", _F),
+], 39 * 8)
 
 LAYOUT_HASH = hashlib.sha256(
     repr((ABI, MARKET_SLOTS, TOP_N, MAX_QUOTES, MAX_OWN, BOUNDARIES, GATES, GUARD_REASONS, VENUE_MODES, HALTS,

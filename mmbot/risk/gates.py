@@ -1,7 +1,7 @@
 """Gates: each a bit of `records.GATE` that says why quotes of a market are absent.
 
 Owns: the decision of each gate from plain numbers. Read by the core. Hard gates remove all quotes of a market; soft ones explain why a
-level is missing or smaller.
+level is missing or smaller, ORACLE_DISAGREE alone only warns.
 Can go wrong: a gate that cannot shut. Each has a test that flips it alone.
 """
 
@@ -29,8 +29,10 @@ NO_PARAMS = r.GATE["no_params"]
 WARMING = r.GATE["warming"]
 EXECUTOR_HALT = r.GATE["executor_halt"]
 FROZEN_MARKET = r.GATE["frozen_market"]
+SPOT_DISAGREE = r.GATE["spot_disagree"]
+ORACLE_DISAGREE = r.GATE["oracle_disagree"]
 
-SOFT = STALE_SPOT | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP
+SOFT = STALE_SPOT | SPOT_DISAGREE | ORACLE_DISAGREE | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP
 HARD = (1 << len(r.GATES)) - 1 & ~SOFT
 
 #: A window whose opening print is not here yet is priced from the running average for this long: prints arrive 1 to 2.3 s late.
@@ -53,6 +55,12 @@ def bit(shut, gate):
 def too_old(now_ns, t_ns, limit_ns):
     """1 when a stamp is missing or older than the limit. A stamp of 0 means never."""
     return 1 if t_ns == 0 or now_ns - t_ns > limit_ns else 0
+
+
+@njit(int64(int64, int64, int64, boolean), cache=True)
+def oracle_gate(now_ns, spot_recv_ns, stale_ns, hole):
+    """Shut when the newest spot print is older than ``stale_ns``, or younger but in a ``hole`` that the spot venues testify."""
+    return bit(too_old(now_ns, spot_recv_ns, stale_ns) or hole, STALE_ORACLE)
 
 
 @njit(int64(int64, int64, int64, int64, int64, int64, int64, int64), cache=True)

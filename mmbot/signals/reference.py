@@ -1,30 +1,36 @@
-"""The price of Bitcoin right now, as the contract will see it: Chainlink's level, moved by what Binance did since.
+"""The price of Bitcoin right now, as the contract will see it: Chainlink's level, moved by what a spot venue did since.
 
-Owns: the REF record (newest Chainlink spot and TWAP print, newest Binance mid and a short history of it).
-Written by `on_spot_print`, `on_twap_print` and `on_lead`; read by the core.
-Can go wrong: Binance is quoted in USDT and stands a basis away from Chainlink's dollar price. Only its *return* since the
-Chainlink observation is used, so the basis cancels. A wild Binance print moves the level by at most MAX_LEAD. A Chainlink print
-that does not advance the observation stamp is no news and does not make the feed fresh.
+Owns: the REF record (newest Chainlink spot and TWAP print; of each spot venue its newest mid, a short history of it, and what it was when
+Chainlink observed). Written by `on_spot_print`, `on_twap_print`, `on_mid` and `on_life`; read by the core and `signals.witness`.
+Can go wrong: a spot venue stands a basis away from Chainlink's dollar price (Binance and Bybit are quoted in USDT). Only its *return*
+since the Chainlink observation is used, so the basis cancels, and so one venue can take over from another without a jump. A wild
+venue moves the level by at most MAX_LEAD. What a venue did across a silence may be in Chainlink's print already: it starts anew. A
+Chainlink print that does not advance the observation stamp is no news and does not make the feed fresh.
 """
 
 import math
 
 import numpy as np
-from numba import boolean, float64, from_dtype, int64, njit
+from numba import boolean, float64, from_dtype, int64, njit, void
 
-LEAD_N = 64                 # remembered Binance mids
-LEAD_STEP_MS = 100          # one is kept per this much wall time: the history spans 6.4 s
-LEAD_MATCH_MS = 2_000       # a mid older than this at the observation is not a match for it
+VENUES = 3                  # records.SV_* less one; also the order in which they lead: Binance, Coinbase, Bybit
+HISTORY_N = 64              # remembered mids of a venue
+STEP_MS = 100               # one per this much wall time, its first: the history spans 6.4 s
+MATCH_MS = 2_000            # a mid older than this at a time says nothing about that time
 FAST_MS = 1_000             # horizon of the fast move
-MAX_LEAD = 0.0075           # 75 bps: beyond this the sources disagree and Binance is not believed further
+MAX_LEAD = 0.0075           # 75 bps: a return beyond this is not believed further
 
+#: A spot venue. ``anchor_ln`` is its ln mid when Chainlink's newest spot print was observed, ``seen_ln`` when the newest print of either kind was.
+VENUE = np.dtype([
+    ("recv_ns", "<i8"), ("ln", "<f8"), ("anchored", "<i8"), ("anchor_ln", "<f8"), ("seen", "<i8"), ("seen_ln", "<f8"),
+    ("history_ms", "<i8", (HISTORY_N,)), ("history_ln", "<f8", (HISTORY_N,)),
+])
 REF = np.dtype([
     ("spot_ms", "<i8"), ("spot_recv_ns", "<i8"), ("spot_ln", "<f8"),
     ("twap_ms", "<i8"), ("twap_recv_ns", "<i8"), ("twap_ln", "<f8"),
-    ("lead_recv_ns", "<i8"), ("lead_n", "<i8"), ("lead_ln", "<f8"), ("anchor_ln", "<f8"), ("anchored", "<i8"),
-    ("fast", "<f8"), ("history_ms", "<i8", (LEAD_N,)), ("history_ln", "<f8", (LEAD_N,)),
+    ("fast", "<f8"), ("hole", "<i8"), ("apart", "<i8"), ("venue", VENUE, (VENUES,)),
 ])
-REF_T = from_dtype(REF)
+VENUE_T, REF_T = from_dtype(VENUE), from_dtype(REF)
 
 
 @njit(boolean(float64), cache=True)
@@ -33,17 +39,35 @@ def sane(px):
     return 0.0 < px < 1e12
 
 
-@njit(int64(REF_T, int64), cache=True)
-def _newest_at(ref, t_ms):
-    """Index into the history of the newest mid at or before wall ``t_ms``; -1 when there is none within LEAD_MATCH_MS."""
-    oldest = max(ref.lead_n - LEAD_N, 0)
-    k = ref.lead_n - 1
-    while k >= oldest:
-        at = k % LEAD_N
-        if ref.history_ms[at] <= t_ms:
-            return at if t_ms - ref.history_ms[at] <= LEAD_MATCH_MS else -1
-        k -= 1
+@njit(int64(VENUE_T, int64), cache=True)
+def mid_at(venue, t_ms):
+    """Index into the history of the newest mid at or before wall ``t_ms``; -1 when there is none within MATCH_MS."""
+    step = t_ms // STEP_MS
+    for back in range(MATCH_MS // STEP_MS + 1):
+        at = (step - back) % HISTORY_N
+        if 0 <= t_ms - venue.history_ms[at] <= MATCH_MS:
+            return at
     return -1
+
+
+@njit(boolean(VENUE_T, int64, int64), cache=True)
+def fresh(venue, now_ns, stale_ns):
+    """Whether the venue was heard within the last ``stale_ns``."""
+    return venue.recv_ns != 0 and now_ns - venue.recv_ns <= stale_ns
+
+
+@njit(void(REF_T, int64), cache=True)
+def _mark_seen(ref, t_obs_ms):
+    """Remember where the venues stood when a print was observed. Any news ends a hole in the oracle."""
+    ref.hole = 0
+    if t_obs_ms < max(ref.spot_ms, ref.twap_ms):
+        return
+    for i in range(VENUES):
+        venue = ref.venue[i]
+        at = mid_at(venue, t_obs_ms)
+        venue.seen = at >= 0
+        if at >= 0:
+            venue.seen_ln = venue.history_ln[at]
 
 
 @njit(boolean(REF_T, int64, int64, float64), cache=True)
@@ -54,10 +78,13 @@ def on_spot_print(ref, t_obs_ms, t_recv_ns, px):
     ref.spot_ms = t_obs_ms
     ref.spot_recv_ns = t_recv_ns
     ref.spot_ln = math.log(px)
-    at = _newest_at(ref, t_obs_ms)
-    ref.anchored = at >= 0
-    if at >= 0:
-        ref.anchor_ln = ref.history_ln[at]
+    for i in range(VENUES):
+        venue = ref.venue[i]
+        at = mid_at(venue, t_obs_ms)
+        venue.anchored = at >= 0
+        if at >= 0:
+            venue.anchor_ln = venue.history_ln[at]
+    _mark_seen(ref, t_obs_ms)
     return True
 
 
@@ -69,36 +96,74 @@ def on_twap_print(ref, t_obs_ms, t_recv_ns, px):
     ref.twap_ms = t_obs_ms
     ref.twap_recv_ns = t_recv_ns
     ref.twap_ln = math.log(px)
+    _mark_seen(ref, t_obs_ms)
     return True
 
 
-@njit(boolean(REF_T, int64, int64, float64), cache=True)
-def on_lead(ref, wall_ms, t_recv_ns, mid):
-    """Take a Binance mid (dollars; wall ms of its arrival, since its best bid/ask stream carries no stamp). False when unchanged."""
+@njit(void(VENUE_T), cache=True)
+def _forget(venue):
+    """A venue starts anew: nothing is known from before."""
+    venue.anchored = venue.seen = 0
+    for i in range(HISTORY_N):
+        venue.history_ms[i] = 0
+
+
+@njit(boolean(REF_T, int64, int64, int64, float64, int64), cache=True)
+def on_mid(ref, index, wall_ms, t_recv_ns, mid, stale_ns):
+    """Take a mid of venue ``index`` (dollars; wall ms of its arrival, since not all venues stamp it). False when unchanged or no price.
+
+    After more than ``stale_ns`` of silence the venue starts anew.
+    """
     if not sane(mid):
         return False
-    ref.lead_recv_ns = t_recv_ns
+    venue = ref.venue[index]
     ln_mid = math.log(mid)
-    moved = ln_mid != ref.lead_ln or ref.lead_n == 0
-    ref.lead_ln = ln_mid
-    if ref.lead_n == 0 or wall_ms - ref.history_ms[(ref.lead_n - 1) % LEAD_N] >= LEAD_STEP_MS:
-        at = ref.lead_n % LEAD_N
-        ref.history_ms[at] = wall_ms
-        ref.history_ln[at] = ln_mid
-        ref.lead_n += 1
+    moved = ln_mid != venue.ln or venue.recv_ns == 0
+    if not fresh(venue, t_recv_ns, stale_ns):
+        _forget(venue)
+    venue.recv_ns = max(venue.recv_ns, t_recv_ns)
+    venue.ln = ln_mid
+    at = wall_ms // STEP_MS % HISTORY_N
+    if venue.history_ms[at] // STEP_MS != wall_ms // STEP_MS:
+        venue.history_ms[at] = wall_ms
+        venue.history_ln[at] = ln_mid
     return moved
 
 
+@njit(void(REF_T, int64, int64, int64), cache=True)
+def on_life(ref, index, t_recv_ns, stale_ns):
+    """A venue that is heard shows by something else than a mid that its stream lives. After a silence only a mid does."""
+    venue = ref.venue[index]
+    if fresh(venue, t_recv_ns, stale_ns):
+        venue.recv_ns = max(venue.recv_ns, t_recv_ns)
+
+
+@njit(int64(REF_T, int64, int64), cache=True)
+def lead(ref, now_ns, stale_ns):
+    """Index of the venue that moves the level: the first fresh one that is known from Chainlink's observation, else the first fresh one; -1: none is."""
+    first = -1
+    for i in range(VENUES):
+        if fresh(ref.venue[i], now_ns, stale_ns):
+            if ref.venue[i].anchored != 0:
+                return i
+            if first < 0:
+                first = i
+    return first
+
+
+@njit(float64(REF_T, int64, int64), cache=True)
+def fast_move(ref, leader, wall_ms):
+    """|ln return| of the leading venue (-1: none) over the last second, 0 without a mid from then."""
+    if leader < 0:
+        return 0.0
+    venue = ref.venue[leader]
+    at = mid_at(venue, wall_ms - FAST_MS)
+    return abs(venue.ln - venue.history_ln[at]) if at >= 0 else 0.0
+
+
 @njit(float64(REF_T, int64), cache=True)
-def fast_move(ref, wall_ms):
-    """|ln return| of Binance over the last second, 0 without a mid from then."""
-    at = _newest_at(ref, wall_ms - FAST_MS)
-    return abs(ref.lead_ln - ref.history_ln[at]) if at >= 0 else 0.0
-
-
-@njit(float64(REF_T, boolean), cache=True)
-def level_ln(ref, lead_fresh):
-    """ln of the reference price: Chainlink's newest print plus Binance's return since it was observed, if Binance is fresh."""
-    if not lead_fresh or ref.anchored == 0:
+def level_ln(ref, leader):
+    """ln of the reference price: Chainlink's newest print plus the return of the leading venue (-1: none) since it was observed."""
+    if leader < 0 or ref.venue[leader].anchored == 0:
         return ref.spot_ln
-    return ref.spot_ln + min(max(ref.lead_ln - ref.anchor_ln, -MAX_LEAD), MAX_LEAD)
+    return ref.spot_ln + min(max(ref.venue[leader].ln - ref.venue[leader].anchor_ln, -MAX_LEAD), MAX_LEAD)

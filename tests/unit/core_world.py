@@ -96,9 +96,9 @@ class World:
     def strike(self, px=PX, start_s=START_S, trusted=1, late_s=0):
         return self.print(px, r.OK_BOUNDARY, start_s + late_s, trusted)
 
-    def lead(self, mid=PX, kind=r.SK_BBO):
+    def lead(self, mid=PX, kind=r.SK_BBO, venue=r.SV_BINANCE):
         s = self.spot
-        s["kind"], s["venue"], s["bid"], s["ask"], s["px"] = kind, r.SV_BINANCE, mid - 0.005, mid + 0.005, mid
+        s["kind"], s["venue"], s["bid"], s["ask"], s["px"] = kind, venue, mid - 0.005, mid + 0.005, mid
         s["t_recv_ns"], s["t_pub_ns"] = self.now_ns - 3000, self.now_ns - 1000
         return self.step(r.SRC_SPOT)
 

@@ -78,7 +78,8 @@ class TestPure:
             after = rtsys.get_allocation_stats()
             return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
 
-        for src in (r.SRC_MARKET, r.SRC_ORACLE, r.SRC_SPOT, r.SRC_TIMER, r.SRC_OWN):
+        for src, venue in ((r.SRC_MARKET, 1), (r.SRC_ORACLE, 1), (r.SRC_SPOT, 1), (r.SRC_SPOT, 2), (r.SRC_SPOT, 3), (r.SRC_TIMER, 1), (r.SRC_OWN, 1)):
+            world.spot["venue"] = venue
             allocations(1, src)
             assert allocations(2000, src) == allocations(1, src)
         assert int(world.state["decisions"][0]) > 1500
@@ -327,6 +328,26 @@ class TestBurst:
         assert seen and seen[-1]["n_quotes"][0] == 4 and seen[-1]["decision"][0] == target["decision"]
         hops = vt.VitalsReader(space.attach("vitals.core")).snapshot()["hops"]
         assert set(k for k, v in hops.items() if np.sum(v["counts"] if isinstance(v, dict) else v)) == {"pub_poll", "poll_decide"}
+
+    @pytest.mark.parametrize("name, venue", [("md.coinbase", r.SV_COINBASE), ("md.bybit", r.SV_BYBIT)])
+    def test_the_other_spot_venues_rings_are_read_and_can_ring(self, group, name, venue):
+        space, writers, start = group
+        world, slot = self.world()
+        c = start(world)
+        self.strike(writers, world)
+        for segment, record in (("markets", world.markets), ("account", world.account), ("guard", world.guard), ("md.market", world.market)):
+            put(writers[segment], record)
+        world.spot["venue"] = venue
+        put(writers[name], world.spot)
+        c.spin()
+        put(writers["md.oracle"], world.oracle)
+        assert any(c.spin() & core.RING_BELL for _ in range(4))
+        assert r.gate_names(int(read_target(space, slot)["gates"])) == [] and read_target(space, slot)["n_quotes"] == 4
+        world.spot["bid"], world.spot["ask"] = PX * 1.002, PX * 1.002 + 0.01
+        put(writers[name], world.spot)
+        assert c.spin() & core.RING_BELL
+        target, record = read_target(space, slot), writers[name].rec[0]
+        assert target["cause_src"] == r.SRC_SPOT and [int(target[n]) for n in ("t_recv_ns", "t_pub_ns")] == [int(record[n]) for n in ("t_recv_ns", "t_pub_ns")]
 
     def test_a_restarted_core_quotes_from_what_the_others_remember(self, group):
         space, writers, start = group

@@ -195,6 +195,24 @@ class TestSoftGates:
         assert found == {"stale_spot"} and world.target(slot)["size_scale"] == 0.7
         assert [q[3] for q in world.quotes(slot)] == [14_000_000, 8_000_000] * 2
 
+    def test_spot_disagree_shrinks(self):
+        def change(world, slot):
+            for px in (PX, PX, PX * 1.003):
+                world.wait(0.6)
+                world.lead()
+                world.lead(px, venue=r.SV_COINBASE)
+            world.print(), world.book()
+        found, world, slot = spoil(change, soft=True)
+        assert found == {"spot_disagree"} and world.target(slot)["size_scale"] == 0.7
+        assert [q[3] for q in world.quotes(slot)] == [14_000_000, 8_000_000] * 2
+
+    def test_oracle_disagree_only_warns(self):
+        def change(world, slot):
+            world.wait(0.1)
+            world.print(PX * 0.992)
+        found, world, slot = spoil(change, soft=True, model_weight=0.0)
+        assert found == {"oracle_disagree"} and world.target(slot)["size_scale"] == 1.0 and len(world.quotes(slot)) == 4
+
     def test_exposure_cap_drops_outer_levels_first(self):
         found, world, slot = spoil(lambda w, s: w.hold(s, up=100, cost=135.0), soft=True, max_imbalance_u6=10**9, severe_imbalance_u6=10**9)
         assert found == {"exposure_cap"}
@@ -270,7 +288,8 @@ def test_every_gate_has_a_test():
 
 def test_hard_and_soft_split_all_gates():
     assert gates.HARD & gates.SOFT == 0 and gates.HARD | gates.SOFT == (1 << len(r.GATES)) - 1
-    assert set(r.gate_names(gates.SOFT)) == {"stale_spot", "exposure_cap", "severe_skew", "size_below_min", "price_out_of_range", "pair_cap"}
+    assert set(r.gate_names(gates.SOFT)) == {"stale_spot", "spot_disagree", "oracle_disagree", "exposure_cap", "severe_skew", "size_below_min",
+                                                   "price_out_of_range", "pair_cap"}
 
 
 def test_q_is_published_although_quoting_is_forbidden():

@@ -56,6 +56,11 @@ class TestVariance:
         assert volatility.drift(run(LN0 - np.arange(100) * 1e-5), 1e-7) == -1e-7
 
 
+def mid(ref, wall_ms, t_recv_ns, px):
+    """A mid of the first venue."""
+    return reference.on_mid(ref, 0, wall_ms, t_recv_ns, px, 10**9)
+
+
 class TestReference:
     """Chainlink's level moved by Binance's return."""
 
@@ -64,40 +69,40 @@ class TestReference:
 
     def test_binance_moves_the_level_by_its_return_and_its_basis_cancels(self):
         ref = self.ref()
-        reference.on_lead(ref, 9_900, 1, PX * 1.002)
+        mid(ref, 9_900, 1, PX * 1.002)
         assert reference.on_spot_print(ref, 10_000, 1, PX)
-        reference.on_lead(ref, 11_000, 1, PX * 1.002 * 1.0005)
-        assert reference.level_ln(ref, True) == pytest.approx(LN0 + math.log(1.0005), abs=1e-12)
-        assert reference.level_ln(ref, False) == pytest.approx(LN0, abs=1e-12)
+        mid(ref, 11_000, 1, PX * 1.002 * 1.0005)
+        assert reference.level_ln(ref, 0) == pytest.approx(LN0 + math.log(1.0005), abs=1e-12)
+        assert reference.level_ln(ref, -1) == pytest.approx(LN0, abs=1e-12)
 
     def test_only_the_return_since_the_observation_counts(self):
         """The print arrives 1.3 s late; what Binance did before its stamp is in it already."""
         ref = self.ref()
         for ms, px in ((9_000, PX), (9_950, PX * 1.001), (10_600, PX * 1.002), (11_300, PX * 1.003)):
-            reference.on_lead(ref, ms, 1, px)
+            mid(ref, ms, 1, px)
         reference.on_spot_print(ref, 10_000, 1, PX * 1.001)
-        assert reference.level_ln(ref, True) == pytest.approx(math.log(PX * 1.003), abs=1e-12)
+        assert reference.level_ln(ref, 0) == pytest.approx(math.log(PX * 1.003), abs=1e-12)
 
     def test_without_a_mid_from_then_chainlink_stands_alone(self):
         ref = self.ref()
-        reference.on_lead(ref, 5_000, 1, PX * 0.99)
+        mid(ref, 5_000, 1, PX * 0.99)
         reference.on_spot_print(ref, 10_000, 1, PX)
-        reference.on_lead(ref, 10_100, 1, PX * 1.01)
-        assert reference.level_ln(ref, True) == pytest.approx(LN0, abs=1e-12)
+        mid(ref, 10_100, 1, PX * 1.01)
+        assert reference.level_ln(ref, 0) == pytest.approx(LN0, abs=1e-12)
 
     def test_a_wild_binance_moves_little(self):
         ref = self.ref()
-        reference.on_lead(ref, 10_000, 1, PX)
+        mid(ref, 10_000, 1, PX)
         reference.on_spot_print(ref, 10_000, 1, PX)
-        reference.on_lead(ref, 10_100, 1, PX * 5)
-        assert reference.level_ln(ref, True) == pytest.approx(LN0 + reference.MAX_LEAD, abs=1e-12)
+        mid(ref, 10_100, 1, PX * 5)
+        assert reference.level_ln(ref, 0) == pytest.approx(LN0 + reference.MAX_LEAD, abs=1e-12)
 
     @pytest.mark.parametrize("px", [0.0, -1.0, math.nan, math.inf])
     def test_no_price_is_no_news(self, px):
         ref = self.ref()
         assert not reference.on_spot_print(ref, 10_000, 7, px) and int(ref["spot_recv_ns"]) == 0
         assert not reference.on_twap_print(ref, 10_000, 7, px)
-        assert not reference.on_lead(ref, 10_000, 7, px) and int(ref["lead_recv_ns"]) == 0
+        assert not mid(ref, 10_000, 7, px) and int(ref["venue"]["recv_ns"][0]) == 0
 
     def test_an_old_print_does_not_make_the_feed_fresh(self):
         ref = self.ref()
@@ -107,16 +112,16 @@ class TestReference:
 
     def test_fast_move_looks_back_one_second(self):
         ref = self.ref()
-        reference.on_lead(ref, 10_000, 1, PX)
-        reference.on_lead(ref, 11_050, 1, PX * 1.001)
-        assert reference.fast_move(ref, 11_050) == pytest.approx(math.log(1.001))
-        assert reference.fast_move(ref, 12_100) == 0.0
+        mid(ref, 10_000, 1, PX)
+        mid(ref, 11_050, 1, PX * 1.001)
+        assert reference.fast_move(ref, 0, 11_050) == pytest.approx(math.log(1.001))
+        assert reference.fast_move(ref, 0, 12_100) == 0.0
 
     def test_history_wraps(self):
         ref = self.ref()
         for i in range(1000):
-            reference.on_lead(ref, 10_000 + i * 100, 1, PX + i)
-        assert reference.fast_move(ref, 10_000 + 99_900) == pytest.approx(math.log((PX + 999) / (PX + 989)))
+            mid(ref, 10_000 + i * 100, 1, PX + i)
+        assert reference.fast_move(ref, 0, 10_000 + 99_900) == pytest.approx(math.log((PX + 999) / (PX + 989)))
 
 
 def test_a_print_from_the_future_cannot_silence_the_feed():
@@ -130,8 +135,8 @@ def test_a_print_from_the_future_cannot_silence_the_feed():
 def test_spot_trades_show_life_but_move_nothing():
     world, slot = quoting()
     world.wait(1.4)
-    level = float(world.state["ref"]["lead_ln"][0])
+    level = float(world.state["ref"]["venue"]["ln"][0, 0])
     world.lead(PX * 3, kind=r.SK_TRADE)
     world.wait(0.2)
     world.timer()
-    assert float(world.state["ref"]["lead_ln"][0]) == level and "stale_spot" not in world.gates(slot)
+    assert float(world.state["ref"]["venue"]["ln"][0, 0]) == level and "stale_spot" not in world.gates(slot)
