@@ -46,6 +46,7 @@ bench: warm  ## the tables of docs: shared memory, core step, signing, tick to o
 	$(PY) bench/tick_to_order.py
 
 chaos: warm strangers  ## kill -9 each process in turn under load, 20 rounds, and HOURS=1000 of simulated faults and deaths
+	$(PY) -m tests.dst.campaign --mutants
 	$(PY) -m tests.dst.campaign --hours $(HOURS)
 	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
 
