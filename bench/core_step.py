@@ -62,7 +62,8 @@ def clock_cost(scratch, out):
 
 def world():
     """Arguments of a step with the current and the next window quoted (all gates open, nothing ever stale)."""
-    params = params_record(Strategy(warmup_ns=0, stale_oracle_ns=10**15, witness_oracle_ns=10**15, stale_market_ns=10**15, cutoff_s=0, next_lead_s=10_000), 1)
+    never = dict(stale_oracle_ns=10**15, witness_oracle_ns=10**15, stale_market_ns=10**15)
+    params = params_record(Strategy(warmup_ns=0, cutoff_s=0, next_lead_s=10_000, **never), 1)
     state = np.zeros(1, core.STATE)
     market, oracle, spot = np.zeros(1, r.MARKET), np.zeros(1, r.ORACLE), np.zeros(1, r.SPOT)
     own, markets, account, guard = np.zeros(1, r.OWN), np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)

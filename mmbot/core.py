@@ -3,8 +3,8 @@
 Owns: STATE (everything the core remembers) and TARGET per slot. `step` runs the same live, in replay and in a backtest: only the
 source of records and the sink of targets differ. `burst` is the live source: it spins over the rings and seqlocks of shared
 memory, hands each record to `step` and publishes what changed.
-Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance, md.coinbase, md.bybit; seqlocks markets, account,
-own, guard, and book and oracle when it attaches.
+Writes: segments `targets` and `decisions`, through the burst. Reads: rings md.market, md.oracle, md.binance, md.coinbase, md.bybit; seqlocks
+markets, account, own, guard, and book and oracle when it attaches.
 Can go wrong: any input can be missing, late, repeated or absurd; each such case ends in a gate (`risk.gates`), never in an
 exception. The core may be killed at any instant: a target past its deadline means "no quotes" to the executor, and `attach` rebuilds
 the state from what the others keep in memory.

@@ -1,6 +1,7 @@
 """The core process: spins over the feeds' records and publishes desired quotes. Wiring only; the work is `mmbot.core`.
 
-Writes: segments targets, decisions, params. Reads: md.market, md.oracle, md.binance, md.coinbase, md.bybit, markets, book, oracle, account, own, guard.
+Writes: segments targets, decisions, params. Reads: md.market, md.oracle, md.binance, md.coinbase, md.bybit, markets, book, oracle,
+account, own, guard.
 Can go wrong: it is stopped or killed. Targets then pass their deadline and the executor cancels; on start it reads the present.
 """
 

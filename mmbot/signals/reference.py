@@ -140,7 +140,7 @@ def on_life(ref, index, t_recv_ns, stale_ns):
 
 @njit(int64(REF_T, int64, int64), cache=True)
 def lead(ref, now_ns, stale_ns):
-    """Index of the venue that moves the level: the first fresh one that is known from Chainlink's observation, else the first fresh one; -1: none is."""
+    """Index of the venue that moves the level, -1: none is. The first fresh one known from Chainlink's observation, else the first fresh one."""
     first = -1
     for i in range(VENUES):
         if fresh(ref.venue[i], now_ns, stale_ns):

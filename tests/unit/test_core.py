@@ -2,6 +2,7 @@
 
 import functools
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mmbot import core, topology
 from mmbot.clock import mono_ns
 from mmbot.config import Strategy
 from mmbot.params import NAMES, params_record
+from procs import core as process
 from shm_layout import records as r
 from shm_layout import vitals as vt
 from shm_layout.ring import RingReader, RingWriter
@@ -263,6 +265,7 @@ def group():
         c.bind(rings, seqlocks, writers["targets"], writers["decisions"], vitals)
         c.set_clock(world.wall_ns, mono_ns(), 1.0)
         return c
+    start.vitals = vitals
     yield space, writers, start
     for writer in writers.values():
         writer.segment.release()
@@ -347,7 +350,28 @@ class TestBurst:
         put(writers[name], world.spot)
         assert c.spin() & core.RING_BELL
         target, record = read_target(space, slot), writers[name].rec[0]
-        assert target["cause_src"] == r.SRC_SPOT and [int(target[n]) for n in ("t_recv_ns", "t_pub_ns")] == [int(record[n]) for n in ("t_recv_ns", "t_pub_ns")]
+        assert target["cause_src"] == r.SRC_SPOT
+        assert (target["t_recv_ns"], target["t_pub_ns"]) == (record["t_recv_ns"], record["t_pub_ns"])
+
+    def test_the_process_tells_the_operator_of_sources_that_contradict_each_other(self, group):
+        space, writers, start = group
+        world, slot = self.world()
+        c, said = start(world), []
+        actor = SimpleNamespace(
+            cfg=SimpleNamespace(strategy=Strategy()), seqlock_writers=writers, ring_writers=writers, ring_readers=c._rings, seqlock_readers=c._seqlocks,
+            vitals=start.vitals, place=SimpleNamespace(wait="spin"), clock=SimpleNamespace(simulated=False, now_ns=lambda: world.wall_ns),
+            warn=lambda code, text: said.append(code), ring_bells=lambda segment: None)
+        burst, housekeeping, close = process.build(actor)
+        later_ns = mono_ns()
+        put(writers["md.oracle"], world.oracle)
+        for px, expected in ((1.0, []), (1.01, ["oracle_disagree"])):
+            world.spot["bid"], world.spot["ask"] = PX * px, PX * px + 0.01
+            put(writers["md.binance"], world.spot)
+            for _ in range(3):
+                burst()
+            later_ns += 10 * SECOND
+            housekeeping(later_ns)
+            assert said == expected
 
     def test_a_restarted_core_quotes_from_what_the_others_remember(self, group):
         space, writers, start = group

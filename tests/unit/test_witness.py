@@ -120,6 +120,22 @@ class TestOracle:
         market.until("stale_oracle")
         assert 5.0 < market.age_s
 
+    def test_what_moved_between_observation_and_receipt_is_evidence(self):
+        market = Market()
+        market.path = lambda t: 3 * BPS if t > 4.05 else 0.0        # the print of second 4 arrives at 5.3 and knows nothing of it
+        market.play(1.3)
+        market.printing = False
+        market.until("stale_oracle")
+        assert 2.5 < market.age_s <= 2.5 + STEP_S + 0.01
+
+    def test_a_venue_that_died_is_no_witness(self):
+        market = Market()
+        market.path = lambda t: 3 * BPS if t > 4.35 else 0.0
+        market.play(0.5)
+        market.printing, market.speaking = False, set()
+        market.until("stale_oracle")
+        assert 5.0 < market.age_s <= 5.0 + STEP_S + 0.01
+
     def test_a_move_that_comes_later_than_the_limit_shuts_then(self):
         market = Market()
         market.play(0.3 - market.t % 1 if market.t % 1 < 0.3 else 0.0)
