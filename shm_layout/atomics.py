@@ -81,6 +81,17 @@ fence_seq_cst = _fence("seq_cst", "fence_seq_cst(): full fence; the only one tha
 
 
 @intrinsic
+def load_acquire_at(typing_context, address):
+    """load_acquire_at(address): `load_acquire` of the word at a machine address; the caller keeps its memory mapped."""
+    if not isinstance(address, types.Integer):
+        return None
+
+    def emit(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), "acquire", 8)
+    return types.int64(types.int64), emit
+
+
+@intrinsic
 def pause(typing_context):
     """pause(): tell the CPU that this is a spin loop, so that it saves power and leaves the sibling thread room."""
     def emit(context, builder, signature, args):
