@@ -314,6 +314,8 @@ class Answers:
             return
         o.matched_u6 = matched_u6
         self._touch(o)
+        if o.state == DONE:
+            self._unbooked(o)
         if (window := self.by_market.get(o.market_id)) is not None:
             window.own_due = True
             self._hold(window, o.key, now)

@@ -21,12 +21,12 @@ class Gateway:
     @property
     def can_post(self) -> bool:
         """Whether a POST could be written now."""
-        return self.posts.free > 0
+        return self.posts.can_send
 
     @property
     def can_cancel(self) -> bool:
         """Whether a cancel could be written now, even after one POST."""
-        return self.cancels.free > 0 or self.posts.free > 1
+        return self.cancels.can_send or self.posts.free > 1
 
     def post(self, bodies: Sequence[bytes], timestamp_s: int) -> Future:
         """POST /order for one body, POST /orders for up to 15. The future gives an `http1.HttpAnswer`. Errors: NotSent."""

@@ -74,12 +74,17 @@ class HttpConnection(asyncio.Protocol):
     @property
     def ready(self) -> bool:
         """Whether `send_now` would write, and the bytes would leave at once: a connection that still holds unsent bytes is late."""
-        return self.idle and not self._transport.get_write_buffer_size()
+        transport = self._transport
+        return self._future is None and transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
 
     def send_now(self, data: bytes, timeout_s: float) -> asyncio.Future:
         """Write a whole request now; the future gives its `HttpAnswer`, or `UnknownOutcome`. Errors: NotSent."""
         if not self.ready:
             raise NotSent("the connection is busy or closed")
+        return self.write(data, timeout_s)
+
+    def write(self, data: bytes, timeout_s: float) -> asyncio.Future:
+        """`send_now` for a caller that has just found the connection `ready`."""
         self._transport.write(data)
         self.t_send_ns = mono_ns()
         self._future = self._loop.create_future()
@@ -202,6 +207,14 @@ class ConnectionPool:
         """Connections that can take a request now."""
         return sum(c.ready for c in self._idle)
 
+    @property
+    def can_send(self) -> bool:
+        """Whether any connection can take a request now: `free` > 0, looking no further than the first."""
+        for conn in reversed(self._idle):
+            if conn.ready:
+                return True
+        return False
+
     async def start(self, ready: int = 1, wait_s: float = 0.0) -> None:
         """Open the connections in the background; with ``wait_s`` wait for ``ready`` of them. Errors: UserError if they do not come."""
         self._tasks = [asyncio.create_task(self._keep_one()) for _ in range(self.n)]
@@ -232,7 +245,7 @@ class ConnectionPool:
             conn = self._idle[at]
             if conn.ready:
                 del self._idle[at]
-                future = conn.send_now(data, timeout_s or self.timeout_s)
+                future = conn.write(data, timeout_s or self.timeout_s)
                 self.t_send_ns = conn.t_send_ns
                 return future
         raise NotSent(f"no free connection to {self.host}:{self.port} ({len(self._open)} of {self.n} open, all busy)")

@@ -44,6 +44,7 @@ from mmbot.inventory.funds import Funds
 from mmbot.inventory.positions import Positions
 from mmbot.inventory.witness import Witness
 from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET, window_of
+from shm_layout.watcher import Watcher
 
 GUARD_SILENT_NS = 2_000_000_000
 SETTLED_S = 3600                    # so long after its end a window's trades are taken to be settled
@@ -61,6 +62,10 @@ def _at(record, name: str) -> int:
 _T_MARKET, _T_PARAMS, _T_EXCH, _T_DECIDE = (_at(TARGET, n) for n in ("market_id", "params_version", "t_exch_ns", "t_decide_ns"))
 _T_CHANGED, _T_DEADLINE, _T_N, _T_QUOTE = (_at(TARGET, n) for n in ("changed_ns", "deadline_ns", "n_quotes", "quote"))
 _QUOTE_WORDS = QUOTE.itemsize // 8
+#: entries of `Links.watch`: the targets by slot, then these
+_GUARD_AT, _MARKETS_AT, _USER_AT = range(MARKET_SLOTS, MARKET_SLOTS + 3)
+_NEW_GUARD, _NEW_MARKETS, _NEW_USER, _NEW_TARGETS = 1 << _GUARD_AT, 1 << _MARKETS_AT, 1 << _USER_AT, (1 << MARKET_SLOTS) - 1
+_SLOTS_OF = [tuple(slot for slot in range(MARKET_SLOTS) if bits >> slot & 1) for bits in range(1 << MARKET_SLOTS)]
 _G_UPDATE, _G_ALLOWED = _at(GUARD, "t_update_ns"), _at(GUARD, "quoting_allowed")
 assert QUOTE.names == ("token", "level", "side", "px_e4", "size_u6")
 assert TARGET.names[_T_EXCH:_T_DECIDE + 1] == ("t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns")
@@ -73,13 +78,14 @@ def _quotes(t: list[int]) -> tuple:
 
 
 class Links:
-    """The memory the manager reads and writes, each with the interface of its shm_layout class."""
+    """The memory the manager reads and writes, each with the interface of its shm_layout class, and a ``watch`` over all that it reads."""
 
-    __slots__ = ("targets", "markets", "guard", "user", "account", "own", "orders")
+    __slots__ = ("targets", "markets", "guard", "user", "account", "own", "orders", "watch")
 
-    def __init__(self, targets, markets, guard, user, account, own, orders):
+    def __init__(self, targets, markets, guard, user, account, own, orders, watcher=Watcher):
         self.targets, self.markets, self.guard, self.user = targets, markets, guard, user
         self.account, self.own, self.orders = account, own, orders
+        self.watch = watcher([(targets, slot) for slot in range(MARKET_SLOTS)] + [(guard, 0), (markets, 0)], [user])
 
 
 class OrderManager(Sending, Answers, Fills, Overdue):
@@ -130,15 +136,15 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self._seen_mode = self._seen_rereads = 0
         self._watch_ns = self._heard_ns = 0
         self._archive: deque[Order] = deque()
-        self._seen_target = [0] * MARKET_SLOTS
-        self._slots: list[int] = []     # those with a window: only their targets are looked at
-        self._seen_markets = self._seen_guard = 0
+        self._changed, self._seen = links.watch.changed, links.watch.seen
+        self._due_ns = 0                # when time alone makes a look at the windows due
         self._laps = 0
         self._events: list[tuple] = []
         self._lines: list[bytes] = []
         self._account_ns = 0
         self._account_dirty = True
-        self._rehearsal_ns = 0
+        self._rehearse_every_ns = int(0.9e9 / cfg.rehearse_hz) if cfg.rehearse_hz > 0 else NEVER_NS
+        self._rehearsal_ns = 0 if cfg.rehearse_hz > 0 else NEVER_NS     # when the next one is due
         self._t_wake_ns = 0
         self._dry: tuple | None = None
         self._counted = (0, 0, 0, 0)
@@ -147,38 +153,45 @@ class OrderManager(Sending, Answers, Fills, Overdue):
     # ---- waking up -------------------------------------------------------------------------------------------------
 
     def on_wake(self, rehearse: bool = True) -> None:
-        """Look at everything that may have changed and act on it; when there is nothing to do, keep the send path warm."""
+        """Act on what has changed; when nothing has, keep the send path warm. Most bells find nothing new: they cost one look.
+
+        With ``rehearse`` false everything is looked at, changed or not: for callers that changed the manager's own state.
+        """
         now = self._t_wake_ns = self.mono_ns()
-        version, seen = self.links.targets.version, self._seen_target
-        for slot in self._slots:
-            if version(slot) != seen[slot]:
-                self._read_target(slot, now)
-        if self.links.guard.version() != self._seen_guard:
-            self._read_guard()
-        if self.links.markets.version() != self._seen_markets:
-            self.read_markets()
-        if self.links.user.poll():
-            self._read_user(now)
+        news = self._changed()
+        if news:
+            self._take_in(news, now)
+        elif rehearse and now < self._due_ns and not self._account_dirty:
+            self._idle(now)
+            return
         worked = self._work(now)
         if now >= self._watch_ns:           # after the sends: what time alone makes due is not a matter of microseconds
             self._watch(now)
             worked = self._work(now) or worked
-        if self._finish_turn() or worked or not rehearse:
-            return
-        self._idle(now)
+        if not self._finish_turn() and not worked and rehearse:
+            self._idle(now)
+
+    def _take_in(self, news: int, now: int) -> None:
+        """Read what has changed."""
+        for slot in _SLOTS_OF[news & _NEW_TARGETS]:
+            self._read_target(slot, now)
+        if news & _NEW_GUARD:
+            self._read_guard()
+        if news & _NEW_MARKETS:
+            self.read_markets()
+        if news & _NEW_USER and self.links.user.poll():
+            self._read_user(now)
 
     def _read_target(self, slot: int, now: int) -> None:
         reader = self.links.targets
         version = reader.read(slot)
+        self._seen[slot] = version
         if version <= 0:
-            self._seen_target[slot] = min(version, 0)
             self.report.event("seqlock_busy", -version)
             return
         t = reader.words.tolist()
-        self._seen_target[slot] = version
         window = self.windows[slot]
-        if window is None or window.market_id != t[_T_MARKET]:
-            self._seen_target[slot] = -1 if window is None or t[_T_MARKET] > window.market_id else version
+        if window is None or window.market_id != t[_T_MARKET]:      # of another window, before or after this one: `read_markets` looks again
             return
         window.deadline_ns, window.decided_ns = t[_T_DEADLINE], t[_T_DECIDE]
         if t[_T_CHANGED] == window.changed_ns:
@@ -196,7 +209,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         guard = self.links.guard
         version = guard.read()
         if version > 0:
-            self._seen_guard = version
+            self._seen[_GUARD_AT] = version
             words = guard.words
             self.guard_allowed, self.guard_ns = bool(words.item(_G_ALLOWED)), words.item(_G_UPDATE)
 
@@ -206,7 +219,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         version = markets.read()
         if version <= 0:
             return
-        self._seen_markets = version
+        self._seen[_MARKETS_AT] = version
         for slot, row in enumerate(rows_of(markets.words.tolist())):
             market_id, window = market_of(row), self.windows[slot]
             if market_id == 0 or (window is not None and window.row == row):
@@ -216,11 +229,11 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                     self._leave(window)
                 window = self.windows[slot] = self.by_market.get(market_id) or self._new_window(market_id, slot)
                 window.own_due, window.own_rows = True, None
+                self._seen[slot] = -1       # a target for it may have been there before the market table
             tick_e4 = window.limits.tick_e4
             window.load(row)
             if window.desired and window.limits.tick_e4 != tick_e4:
                 self.want_signed()      # what was signed on the old grid is dropped, and signed anew while nothing happens
-            self._slots = [s for s, w in enumerate(self.windows) if w is not None]
             if not window.tradable:
                 self.report.error("market_unknown", f"market {market_id}: protocol version {window.version} is unknown, not quoting it")
             if self.positions.resolve(market_id, window.outcome):
@@ -231,7 +244,6 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         limits = Limits(min_update_ns=int(cfg.min_update_interval_ms * _MS), reprice_ticks=cfg.reprice_ticks,
                         resize_ppm=int(cfg.resize_fraction * 1_000_000))
         window = self.by_market[market_id] = Window(market_id, slot, limits)
-        self._seen_target[slot] = -1        # a target for it may have been there before the market table
         self.reread = "new market"          # trades in it may have been dropped while it was unknown
         self.rebook = True
         return window
@@ -289,12 +301,17 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         quoting = self.may_quote(now)
         if self.halt != before:
             self._account_dirty = True
-        worked = False
+        worked, due_ns = False, self._watch_ns
         for window in self.by_market.values():
             live = quoting and now <= window.deadline_ns
             if window.dirty or live != window.was_live or now >= window.next_ns:
                 self._reconcile(window, live, now)
                 worked = True
+            if window.next_ns < due_ns:
+                due_ns = window.next_ns
+            if live and window.deadline_ns < due_ns:
+                due_ns = window.deadline_ns + 1
+        self._due_ns = due_ns
         return worked
 
     def _risk_room(self, window: Window) -> tuple[int, int]:
@@ -302,7 +319,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         if self.max_exposure_u6 <= 0:
             return NEVER_NS, NEVER_NS
         elsewhere = sum([w.worst_u6 for w in self.by_market.values()]) - window.worst_u6
-        over = of_orders(window.tail, window.external) if window.tail or window.external else None
+        over = of_orders(window.external, tail=window.tail) if window.tail or window.external else None
         return room_u6(self.max_exposure_u6, elsewhere, self.positions.by_market.get(window.market_id), over)
 
     def _reconcile(self, window: Window, live: bool, now: int) -> None:
@@ -395,10 +412,9 @@ class OrderManager(Sending, Answers, Fills, Overdue):
 
     def _idle(self, now: int) -> None:
         """Nothing to do: sign ahead, or run the send path for nothing so that it stays in the caches."""
-        hz = self.cfg.rehearse_hz
-        if hz <= 0 or now - self._rehearsal_ns < 0.9e9 / hz:
+        if now < self._rehearsal_ns:
             return
-        self._rehearsal_ns = now
+        self._rehearsal_ns = now + self._rehearse_every_ns
         wall_ms = self.wall_ns() // _MS
         if self.pool.refill(now, wall_ms, 2):
             return
@@ -452,7 +468,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                      for w in self.by_market.values() for o in w.orders.values()]
             self.journal.compact([loss_line(self.loss.state()), *lines])
             self._lines = []
-            self.journal_ok = True
+            self.journal_ok = self._account_dirty = True
         except OSError as e:
             self.report.error("journal", str(e))
 

@@ -13,6 +13,7 @@ from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT,
 
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
 _NO_SHARES = (*(0,) * 12, -1, -1)
+_NOTHING = (*_NO_SHARES, *(0,) * 7)
 _EMPTY = (0,) * (POSITION.itemsize // 8)
 _LIVE = POSITION.names.index("live_orders")
 _OWN_WORDS = OWN_ORDER.itemsize // 8
@@ -33,8 +34,10 @@ assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "leve
 
 def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
     """(POSITION as integers, dollars 1e-6 that its open bids reserve); what each field counts stands with the record and in `positions`."""
-    orders = of_orders(window.orders, window.tail, window.external)
     p = positions.by_market.get(window.market_id)
+    if p is None and not (window.orders or window.tail or window.external):
+        return (window.market_id, *_NOTHING), 0
+    orders = of_orders(window.orders, window.external, tail=window.tail)
     if p is None:
         return (window.market_id, *_NO_SHARES, *orders.buy_u6, len(window.orders), max(orders.if_u6), 0, 0, 0), orders.reserved_u6
     return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *p.net_u6[MINED], *p.net_u6[CONFIRMED], *p.failed_u6, *p.sellable_u6,

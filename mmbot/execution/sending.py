@@ -17,7 +17,7 @@ from functools import partial
 
 from mmbot.execution.http1 import NotSent
 from mmbot.execution.order import CANCELING, LEVELS, PENDING, Order
-from mmbot.execution.order_journal import JournalError, done_line, sent_line
+from mmbot.execution.order_journal import JournalError, done_line, sent_lines
 from mmbot.execution.windows import Window
 from shm_layout.records import OE_CANCEL_SENT, OE_REPOSTED, OE_SENT
 
@@ -99,8 +99,7 @@ class Sending:
     @staticmethod
     def _ahead(window: Window, signed: list[tuple], wall_ms: int) -> bytes:
         """The write-ahead lines of a POST."""
-        market_id = window.market_id
-        return b"".join([sent_line(s.order_id_hex, market_id, q[0], q[1], q[2], q[3], q[4], wall_ms) for q, s, _ in signed])
+        return sent_lines(window.market_id, wall_ms, [(s.order_id_hex, q) for q, s, _ in signed])
 
     def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, deadline_ns: int, now: int) -> Order:
         order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],

@@ -6,6 +6,7 @@ window out of the table, and the window is forgotten once it has no order left.
 """
 
 from mmbot.execution.reconcile import NEVER_NS, Limits
+from mmbot.inventory.exposure import Tail
 from shm_layout.records import DOWN, ID_WORDS, MARKET_INFO, MARKET_SLOTS, MARKETS, MS_EMPTY, MS_RESOLVED, NO_OUTCOME, UP, id_value
 
 KNOWN_VERSIONS = (1, 2)
@@ -31,7 +32,7 @@ class Window:
 
     def __init__(self, market_id: int, slot: int, limits: Limits):
         self.market_id, self.slot, self.limits = market_id, slot, limits
-        self.orders, self.tail, self.external = {}, {}, {}
+        self.orders, self.tail, self.external = {}, Tail(), {}
         self.worst_u6 = 0
         self.desired = self.previous = ()
         self.deadline_ns = self.changed_ns = self.decided_ns = self.params_version = 0

@@ -24,17 +24,52 @@ class Open(NamedTuple):
     if_u6: tuple[int, int]
 
 
-def of_orders(*groups: dict[str, Order]) -> Open:
-    """Sum over orders: a bid at p loses p a share if the other token wins, an offer at p loses 1 - p a share if its own token wins."""
-    shares, paid_e10, given_e10 = [0, 0], [0, 0], [0, 0]
+class Tail(dict):
+    """Orders that are over but not accounted for, by id, and the sums of what they may still do, kept as orders come, change and go.
+
+    There can be hundreds when the venue is slow to say how they ended, and every answer asks for the sums. So an order is put in anew
+    (`tail[id] = order`) whenever its `open_u6` may have changed; it leaves by `pop`. No other way of changing the dict keeps the sums.
+    """
+
+    __slots__ = ("shares", "paid_e10", "given_e10", "_left")
+
+    def __init__(self):
+        super().__init__()
+        self.shares, self.paid_e10, self.given_e10 = [0, 0], [0, 0], [0, 0]
+        self._left: dict[str, int] = {}
+
+    def __setitem__(self, order_id: str, o: Order) -> None:
+        left = o.open_u6
+        _count(o, left - self._left.get(order_id, 0), self.shares, self.paid_e10, self.given_e10)
+        self._left[order_id] = left
+        super().__setitem__(order_id, o)
+
+    def pop(self, order_id: str, default=None) -> Order | None:
+        """Take an order out."""
+        o = super().pop(order_id, default)
+        if left := self._left.pop(order_id, 0):
+            _count(o, -left, self.shares, self.paid_e10, self.given_e10)
+        return o
+
+
+def _count(o: Order, left: int, shares: list[int], paid_e10: list[int], given_e10: list[int]) -> None:
+    """A bid at p loses p a share if the other token wins, an offer at p loses 1 - p a share if its own token wins."""
+    if o.side == BUY:
+        shares[o.token] += left
+        paid_e10[o.token] += left * o.px_e4
+    else:
+        given_e10[o.token] += left * (ONE_E4 - o.px_e4)
+
+
+def of_orders(*groups: dict[str, Order], tail: Tail | None = None) -> Open:
+    """Sum over orders, and over those of a tail."""
+    if tail:
+        shares, paid_e10, given_e10 = tail.shares.copy(), tail.paid_e10.copy(), tail.given_e10.copy()
+    else:
+        shares, paid_e10, given_e10 = [0, 0], [0, 0], [0, 0]
     for group in groups:
         for o in group.values():
-            left = o.open_u6
-            if o.side == BUY:
-                shares[o.token] += left
-                paid_e10[o.token] += left * o.px_e4
-            else:
-                given_e10[o.token] += left * (ONE_E4 - o.px_e4)
+            _count(o, o.open_u6, shares, paid_e10, given_e10)
     up, down = (-(-e // ONE_E4) for e in paid_e10)
     if_up, if_down = (-(-(paid_e10[1 - w] + given_e10[w]) // ONE_E4) for w in (UP, DOWN))
     return Open((shares[UP], shares[DOWN]), up + down, (if_up, if_down))

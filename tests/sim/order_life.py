@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
-from order_world import KEY, MS, FakeRing, FakeSeqlock, Report  # noqa: E402
+from order_world import KEY, MS, FakeRing, FakeSeqlock, FakeWatcher, Report  # noqa: E402
 
 from mmbot.clock import WallClock, mono_ns  # noqa: E402
 from mmbot.config import Execution  # noqa: E402
@@ -47,7 +47,7 @@ class Life:
         requests = Requests(world.settings.venue.clob_url, L2Auth(KEY))
         self.gateway = Gateway(requests, *(ConnectionPool(world.settings.venue.clob_url, 2, cfg.request_timeout_s) for _ in range(2)))
         self.links = Links(FakeSeqlock(r.TARGET, r.MARKET_SLOTS), FakeSeqlock(r.MARKETS), FakeSeqlock(r.GUARD), FakeRing(r.USER),
-                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT))
+                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT), FakeWatcher)
         self.report = Report()
         self.m = OrderManager(cfg, self.gateway, SignedPool(OrderSigner(KEY), Salts(), 20_000 * MS, 2), OrderJournal(directory / "orders.log"),
                               self.links, self.report, mono_ns, self.clock.now_ns)

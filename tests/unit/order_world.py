@@ -63,6 +63,18 @@ class FakeSeqlock:
         return self.versions[index]
 
 
+class FakeWatcher:
+    """Stands in for `shm_layout.watcher.Watcher`."""
+
+    def __init__(self, seqlocks, rings):
+        self.seqlocks, self.rings = seqlocks, rings
+        self.seen = [0] * len(seqlocks)
+
+    def changed(self):
+        bits = [lock.version(index) != seen for (lock, index), seen in zip(self.seqlocks, self.seen, strict=True)]
+        return sum(bit << i for i, bit in enumerate(bits + [bool(ring.queue) for ring in self.rings]))
+
+
 class FakeRing:
     """A ring that never laps unless told so."""
 
@@ -277,7 +289,7 @@ class World:
         self.now = 1_000_000 * MS
         self.wall0 = (START_S + 100) * 1_000_000_000 - self.now
         self.links = Links(FakeSeqlock(r.TARGET, r.MARKET_SLOTS), FakeSeqlock(r.MARKETS), FakeSeqlock(r.GUARD), FakeRing(r.USER),
-                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT))
+                           FakeSeqlock(r.ACCOUNT), FakeSeqlock(r.OWN, r.MARKET_SLOTS), FakeRing(r.ORDER_EVENT), FakeWatcher)
         self.venue = venue or VenueDouble(self)
         self.venue.world = self
         self.report = Report()

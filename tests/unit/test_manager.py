@@ -269,7 +269,7 @@ class TestOwn:
         for i in range(20):
             window.orders[str(i)] = Order(str(i), (0,) * 4, MARKET, i % 2, 0, r.BUY, 4000 + i, TWENTY, LIVE, 0)
         window.own_due = True
-        w.tick()
+        w.tick(5)
         assert sorted(px for _, px in own(w)[0]) == list(range(4004, 4020))
 
     def test_an_order_that_is_found_counts_until_it_is_gone(self, w):
