@@ -296,6 +296,7 @@ async def measure(rounds: int, cold_rounds: int) -> list[dict]:
         try:
             stage = Stage(space, Path(folder), venue)
             await stage.gateway.start()
+            await stage.gateway.open_dry_line()
             await venue.accept(4)
             await asyncio.sleep(0.05)
             run = Run(stage, venue)

@@ -99,6 +99,13 @@ async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> N
         tasks.create_task(_every(TEND_S, manager.tend))
 
 
+async def _open_dry_line(gateway: Gateway, actor: Actor) -> None:
+    try:
+        await gateway.open_dry_line()
+    except (OSError, TimeoutError) as e:
+        actor.warn("dry_line", f"rehearsals do not go through the kernel: {e}")
+
+
 def _crash_watch() -> asyncio.Future:
     """A future that gets the first exception of a callback (a wake, an answer): after it our books cannot be trusted, so we start anew."""
     loop = asyncio.get_running_loop()
@@ -124,6 +131,8 @@ async def main(actor: Actor) -> None:
     async with RestClient.of(cfg.venue, actor.clock.now_s, who, cfg.execution.request_timeout_s) as reads:
         recovery = Recovery(manager, reads, who.api_key, who.funder)
         await gateway.start()
+        if cfg.execution.rehearse_hz > 0:
+            await _open_dry_line(gateway, actor)
         ends = [asyncio.create_task(actor.stopped.wait()), asyncio.create_task(_serve(manager, recovery, cfg.execution.reconcile_s)),
                 _crash_watch()]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

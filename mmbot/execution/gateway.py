@@ -7,7 +7,7 @@ Called by: the order manager and the shutdown. Can go wrong: no free connection 
 from asyncio import Future
 from collections.abc import Sequence
 
-from mmbot.execution.http1 import ConnectionPool, NotSent
+from mmbot.execution.http1 import ConnectionPool, DryLine, NotSent
 from mmbot.execution.wire import Requests
 
 
@@ -17,6 +17,7 @@ class Gateway:
     def __init__(self, requests: Requests, posts: ConnectionPool, cancels: ConnectionPool):
         self.requests, self.posts, self.cancels = requests, posts, cancels
         self.t_send_ns = 0
+        self._dry = DryLine()
 
     @property
     def can_post(self) -> bool:
@@ -57,15 +58,22 @@ class Gateway:
         return self.cancels.send_now(self.requests.get_public("/ok"))
 
     def rehearse(self, bodies: Sequence[bytes], order_ids: Sequence[str], timestamp_s: int) -> int:
-        """Frame a POST and a cancel and throw them away; returns their bytes."""
-        return len(self.requests.post_orders(bodies, timestamp_s)) + len(self.requests.cancel_orders(order_ids, timestamp_s))
+        """Frame a POST and a cancel and throw them away, and write as many bytes to the dry line; returns their number."""
+        size = len(self.requests.post_orders(bodies, timestamp_s)) + len(self.requests.cancel_orders(order_ids, timestamp_s))
+        self._dry.write(size)
+        return size
 
     async def start(self, wait_s: float = 0.0) -> None:
         """Open the connections in the background; with ``wait_s`` wait until each pool has one. Errors: UserError."""
         await self.posts.start(1, wait_s)
         await self.cancels.start(1, wait_s)
 
+    async def open_dry_line(self) -> None:
+        """Let rehearsals go through the kernel, too. Errors: OSError, TimeoutError; then they do not, and nothing else changes."""
+        await self._dry.open()
+
     async def close(self) -> None:
         """Drop the connections."""
+        self._dry.close()
         await self.posts.close()
         await self.cancels.close()

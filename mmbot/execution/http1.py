@@ -1,7 +1,7 @@
 """Warm HTTP/1.1 connections: one write of prepared bytes out, one parsed answer in, one request in flight per connection.
 
-Owns: the TCP (or TLS) connections to one host, their reconnection and keep-alive. `send_now` reaches the socket before it
-returns: no task switch, no lock, no queue between a decision and its bytes.
+Owns: the TCP (or TLS) connections to one host, their reconnection and keep-alive; and a dry line to rehearse on. `send_now` reaches the socket
+before it returns: no task switch, no lock, no queue between a decision and its bytes.
 Can go wrong: no free connection (`NotSent`: nothing left, send elsewhere or later); the connection breaks, stays silent or answers
 with garbage after the request was written (`UnknownOutcome`: it may have had its effect; never repeated here).
 Stamps: t_send_ns right after the write returns, t_ack_ns when the answer is complete, both CLOCK_MONOTONIC.
@@ -172,6 +172,49 @@ class HttpConnection(asyncio.Protocol):
         self.t_used_ns = t_ack_ns
         if not future.done():
             future.set_result(HttpAnswer(self._parser.get_status_code(), self._headers, b"".join(self._chunks), self.t_send_ns, t_ack_ns))
+
+
+class DryLine:
+    """A connection of this process to itself, over the loopback: what is written to it goes nowhere. Rehearsals write to it, so that the way
+    through the event loop and the kernel is in the caches when a request takes it. Nothing depends on it; TLS is not part of it."""
+
+    def __init__(self):
+        self._ends: list[asyncio.Transport] = []
+
+    async def open(self) -> None:
+        """Connect. Errors: OSError, TimeoutError."""
+        loop = asyncio.get_running_loop()
+        accepted = loop.create_future()
+        server = await loop.create_server(lambda: _Drain(accepted), "127.0.0.1", 0)
+        try:
+            near, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+            self._ends = [near, await asyncio.wait_for(accepted, CONNECT_TIMEOUT_S)]
+        finally:
+            server.close()
+
+    def write(self, size: int) -> None:
+        """Write so many zero bytes, unless the last ones are still on their way. (No request: that would hold credentials.)"""
+        if self._ends and not self._ends[0].is_closing() and not self._ends[0].get_write_buffer_size():
+            self._ends[0].write(bytes(size))
+
+    def close(self) -> None:
+        """Disconnect."""
+        for transport in self._ends:
+            transport.abort()
+
+
+class _Drain(asyncio.Protocol):
+    """The far end of a dry line; bytes that come are dropped, as `asyncio.Protocol` does."""
+
+    def __init__(self, accepted: asyncio.Future):
+        self._accepted = accepted
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """asyncio: the connection stands."""
+        if self._accepted.done():
+            transport.abort()
+        else:
+            self._accepted.set_result(transport)
 
 
 def _swallow(future: asyncio.Future) -> None:

@@ -178,7 +178,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         if news & _NEW_GUARD:
             self._read_guard()
         if news & _NEW_MARKETS:
-            self.read_markets()
+            self.read_markets()             # targets that came before their market are news at the next wake
         if news & _NEW_USER and self.links.user.poll():
             self._read_user(now)
 
@@ -322,8 +322,8 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         over = of_orders(window.external, tail=window.tail) if window.tail or window.external else None
         return room_u6(self.max_exposure_u6, elsewhere, self.positions.by_market.get(window.market_id), over)
 
-    def _reconcile(self, window: Window, live: bool, now: int) -> None:
-        window.was_live, window.dirty = live, False
+    def _limits(self, window: Window, now: int) -> Limits:
+        """The window's limits as of now."""
         limits = window.limits
         tokens, scarce = self.order_tokens.available(now), self.order_tokens.burst * self._scarce
         limits.orders = tokens if self.venue.may_post(now) else 0
@@ -331,8 +331,12 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         limits.shed = 0 if tokens > scarce else SHED_CHURN if 2 * tokens > scarce else SHED_LEVELS
         limits.risk_u6 = self._risk_room(window)
         limits.cash_u6 = self.funds.room_u6(window.market_id, self.cash_u6, now)
+        return limits
+
+    def _reconcile(self, window: Window, live: bool, now: int) -> None:
+        window.was_live, window.dirty = live, False
         fresh, window.fresh = window.fresh, False
-        plan = diff(window.desired if live and window.tradable else (), window.orders.values(), limits, now)
+        plan = diff(window.desired if live and window.tradable else (), window.orders.values(), self._limits(window, now), now)
         window.next_ns = plan.again_ns
         cancels = plan.cancels
         if plan.urgent:
@@ -427,11 +431,11 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         targets, tick = self.links.targets, window.limits.tick_e4
         targets.read(window.slot)
         lower = [(*q[:3], q[3] - tick, q[4]) for q in _quotes(targets.words.tolist())]
-        self.order_tokens.available(now)
-        self.cancel_tokens.available(now)
-        diff(lower, window.orders.values(), window.limits, now)
+        diff(lower, window.orders.values(), self._limits(window, now), now)
         self.pool.take(0, BUY, 0, 0, now, tick)
         self.pool.misses -= 1
+        if not self.gateway.can_post:       # asked as before a POST; the answer matters only then
+            return
         self.journal.rehearse(self._ahead(window, signed, wall_ms))
         self.gateway.rehearse([s.body for _, s, _ in signed], [s.order_id_hex for _, s, _ in signed], wall_ms // 1000)
 

@@ -51,7 +51,7 @@ def sent_line(digest_hex: str, market_id: int, token: int, level: int, side: int
 
 
 def sent_lines(market_id: int, wall_ms: int, orders: Iterable[tuple[str, tuple]]) -> bytes:
-    """The write-ahead lines of a POST: (0x hex digest, (token, level, side, px_e4, size_u6)) of each order. The same as `sent_line`, in half the time."""
+    """The write-ahead lines of a POST, as `sent_line` makes them: (0x hex digest, (token, level, side, px_e4, size_u6)) of each order."""
     return "".join([f"S {digest_hex[2:]} {market_id} {token} {level} {side} {px_e4} {size_u6} {wall_ms}\n"
                     for digest_hex, (token, level, side, px_e4, size_u6) in orders]).encode()
 

@@ -11,7 +11,8 @@ import uvloop
 
 from mmbot.clock import mono_ns
 from mmbot.errors import UserError
-from mmbot.execution.http1 import ConnectionPool, HttpConnection, NotSent, UnknownOutcome
+from mmbot.execution import http1
+from mmbot.execution.http1 import ConnectionPool, DryLine, HttpConnection, NotSent, UnknownOutcome
 
 REQUEST = b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]"
 PROBE = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -360,6 +361,64 @@ def test_a_connection_with_unsent_bytes_is_late_and_not_used():
         transport.unsent = 0
         assert conn.ready
     asyncio.run(main())
+
+
+def test_the_pool_tells_whether_anything_can_be_sent():
+    async def main():
+        async with Server(None, None) as server:
+            pool = ConnectionPool(server.url, 2, 1.0)
+            assert not pool.can_send
+            await pool.start(2, 5)
+            for _ in range(2):
+                assert pool.can_send
+                pool.send_now(REQUEST).add_done_callback(lambda f: f.exception())
+            assert not pool.can_send and pool.free == 0
+            await pool.close()
+    run(main())
+
+
+def test_a_dry_line_carries_bytes_to_nobody(monkeypatch):
+    arrived = []
+    monkeypatch.setattr(http1._Drain, "data_received", lambda self, data: arrived.append(data))
+
+    async def main():
+        line = DryLine()
+        line.write(100)                     # not open: nothing happens
+        await line.open()
+        for _ in range(50):
+            line.write(3500)
+            await asyncio.sleep(0.001)
+        before = sum(map(len, arrived))
+        line.close()
+        line.close()
+        await asyncio.sleep(0.01)
+        line.write(100)
+        await asyncio.sleep(0.01)
+        assert before == sum(map(len, arrived))
+    run(main())
+    assert sum(map(len, arrived)) == 50 * 3500 and not any(map(any, arrived)), "zeros only: no credentials, no orders"
+
+
+def test_a_dry_line_has_one_far_end_and_no_open_door(monkeypatch):
+    async def main():
+        loop, doors = asyncio.get_running_loop(), []
+        make = loop.create_server
+
+        class Loop:
+            create_future, create_connection = loop.create_future, loop.create_connection
+
+            async def create_server(self, *args):
+                doors.append(await make(*args))
+                return doors[0]
+        monkeypatch.setattr(http1.asyncio, "get_running_loop", Loop)
+        line = DryLine()
+        try:
+            await line.open()
+        finally:
+            monkeypatch.undo()
+        assert not doors[0].is_serving()
+        line.close()
+    run(main())
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1", "ws://127.0.0.1:1", "", "http://"])

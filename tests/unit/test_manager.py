@@ -198,6 +198,50 @@ def own(w):
     return {(int(row["token"]), int(row["px_e4"])): int(row["size_u6"]) / 1e6 for row in rows}, w.links.own.versions[SLOT]
 
 
+class TestWakes:
+    def looks(self, w, monkeypatch):
+        """Every time that the windows were looked at."""
+        looks, work = [], w.m._work
+        monkeypatch.setattr(w.m, "_work", lambda now: looks.append(now) or work(now))
+        return looks
+
+    def test_a_bell_for_nothing_costs_one_look_at_the_memory(self, w, monkeypatch):
+        w.target(*PAIR, ttl_ms=60_000)
+        w.tick(5)
+        looks = self.looks(w, monkeypatch)
+        for _ in range(30):
+            w.tick(0.1)
+        assert not looks
+        w.tick(1)
+        assert looks, "what time makes due is looked at every few ms"
+
+    @pytest.mark.parametrize("news", ["refresh", "guard", "markets", "connect"])
+    def test_whatever_is_new_is_acted_on_at_once(self, w, monkeypatch, news):
+        w.target(*PAIR, ttl_ms=60_000)
+        w.tick(5)
+        looks = self.looks(w, monkeypatch)
+        getattr(w, news)()
+        w.wake()
+        assert looks
+
+    def test_a_deadline_that_passes_is_news(self, w):
+        w.target(*PAIR, ttl_ms=10)
+        w.tick(9)                       # the next look by time alone would be 4 ms later
+        assert w.venue.live()
+        w.tick(0.9)
+        assert w.venue.live()
+        w.tick(0.2)
+        assert not w.venue.live()
+
+    def test_a_target_that_came_before_its_market_is_read_again(self, tmp_path):
+        world = World(tmp_path)
+        world.target(*PAIR, ttl_ms=60_000)
+        world.wake()
+        world.ready()
+        world.tick(1)
+        assert len(world.venue.live()) == 2
+
+
 class TestOwn:
     def test_a_new_life_knows_of_nothing(self, tmp_path):
         w = World(tmp_path)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mmbot.execution.order_journal import JournalError, OrderJournal, done_line, loss_line, replay, sent_line
+from mmbot.execution.order_journal import JournalError, OrderJournal, done_line, loss_line, replay, sent_line, sent_lines
 
 A, B, C = ("%064x" % n for n in (0xA, 0xB, 0xC))
 
@@ -111,6 +111,11 @@ def test_a_disk_that_fails_to_sync_stops_the_next_post(tmp_path, monkeypatch):
     j.append(line(B))
     j.close()
     assert set(replay(tmp_path / "orders.log")[0]) == {"0x" + A, "0x" + B}
+
+
+def test_the_lines_of_a_post_are_those_of_its_orders():
+    orders = [("0x" + A, (0, 1, 0, 4900, 20_000_000)), ("0x" + B, (1, 3, 1, 1, 5_000_000))]
+    assert sent_lines(900, 1_775_028_600_123, orders) == b"".join(sent_line(i, 900, *q, 1_775_028_600_123) for i, q in orders)
 
 
 def test_losses_are_carried_over(tmp_path):
