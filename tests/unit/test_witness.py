@@ -147,6 +147,18 @@ class TestOracle:
         market.path = lambda t: 3 * BPS if t > at else 0.0
         assert market.until("stale_oracle") <= STEP_S + 1e-9
 
+    def test_time_alone_shuts_when_the_move_came_before_the_limit(self):
+        market = Market()
+        market.printing = False
+        while market.age_s < 2.25:
+            market.step()
+        market.path = lambda t: 3 * BPS
+        market.step()
+        assert market.gates == set() and 2.3 < market.age_s < 2.5
+        world = market.world.wait(0.15)
+        assert world.timer() & core.SLOT_MASK and market.gates == {"stale_oracle"}
+        assert world.target(market.slot)["cause_src"] == r.SRC_TIMER
+
     def test_a_price_that_comes_back_does_not_open_what_only_a_print_can(self):
         market = Market()
         market.printing = False
@@ -222,17 +234,18 @@ class TestTakeOver:
             assert market.level == pytest.approx(market.path(market.t), abs=1e-9)
         assert reference.lead(market.world.state["ref"][0], market.world.now_ns, 1_500_000_000) == 0
 
-    def test_a_venue_that_comes_back_alone_does_not_count_its_silence(self):
-        """Binance as the only venue: silent for 1.9 s while the price runs; the print that came meanwhile has the move already."""
+    @pytest.mark.parametrize("tenth, silence_s", [(1, 1.9), (9, 1.6)])
+    def test_a_venue_that_comes_back_alone_does_not_count_its_silence(self, tenth, silence_s):
+        """Binance as the only venue falls silent and the price jumps; the print of that second has it, and comes after or before Binance does."""
         market = Market()
         market.speaking = {BINANCE}
         market.play(2.0)
-        while round(market.t * 10) % 10 != 1:
+        while round(market.t * 10) % 10 != tenth:
             market.step()
         begin = market.t
-        market.path = lambda t: 10 * BPS if t > begin + 0.2 else 0.0
+        market.path = lambda t: 10 * BPS if t > begin + 0.05 else 0.0
         market.speaking = set()
-        market.play(1.9)
+        market.play(silence_s)
         market.speaking = {BINANCE}
         levels = []
         for _ in range(40):
@@ -279,6 +292,18 @@ class TestTakeOver:
         market.ramp(12 * BPS)
         market.play(1.5)
         assert float(market.world.state["ref"]["fast"][0]) == pytest.approx(12 * BPS, rel=0.11)
+
+    def test_after_a_silence_only_a_mid_shows_that_a_venue_lives(self):
+        market = Market()
+        market.speaking = set()
+        market.until("stale_spot")
+        market.play(0.5)
+        market.world.lead(kind=r.SK_TRADE)
+        market.step()
+        assert "stale_spot" in market.gates
+        market.speaking = {BINANCE}
+        market.step()
+        assert "stale_spot" not in market.gates
 
     @pytest.mark.parametrize("venue", [COINBASE, BYBIT])
     def test_trades_of_another_stream_do_not_keep_a_book_alive(self, venue):
