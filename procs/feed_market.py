@@ -135,6 +135,7 @@ class MarketFeed:
             self._ask_for_snapshots(now_ns)
             self._count()
         for link, why in self.watch.judge(self._live, now_ns).items():
+            self.channel.doubt(link, now_ns)
             self.clients[link].restart(why)
         if (self._asking is None or self._asking.done()) and now_ns >= self._ask_after_ns:
             asked = self.watch.questions(self._live, now_ns)

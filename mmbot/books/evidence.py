@@ -95,16 +95,16 @@ def verdict(w: Witness, now_ns: int, limits: Limits, claim_stands: bool) -> str:
 
 class LinkWitness:
     """One of the feed's links: ``made_ns`` 0: not connected; ``missed`` frames others brought since its newest one, the first of them at
-    ``missed_ns``."""
-    __slots__ = ("made_ns", "missed", "missed_ns", "renewed_ns")
+    ``missed_ns``; ``whole`` a bit for each slot whose book it has brought as a whole, so that its changes since then are all there are."""
+    __slots__ = ("made_ns", "missed", "missed_ns", "renewed_ns", "whole")
 
     def __init__(self):
-        self.made_ns = self.missed = self.missed_ns = 0
+        self.made_ns = self.missed = self.missed_ns = self.whole = 0
         self.renewed_ns = -RENEW_NS
 
     def made(self, now_ns: int) -> None:
         """A new socket."""
-        self.made_ns, self.missed = now_ns, 0
+        self.made_ns, self.missed, self.whole = now_ns, 0, 0
 
     def miss(self, now_ns: int) -> None:
         """Another link brought a frame that this one has not brought yet."""

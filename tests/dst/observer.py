@@ -73,6 +73,9 @@ class Observer(Listener):
         self._canceled: set[str] = set()
         self._after_cancel: deque[tuple[int, int]] = deque(maxlen=200)
         self._took_s: dict[str, float] = {}             # how long an order was under way
+        self._tops: dict[str, dict[tuple[int, int], int]] = {}      # per market: (side, price) -> until when it was the venue's best
+        self._top: dict[str, tuple[int, int]] = {}
+        self._view: dict[int, tuple[int, int]] = {}                 # per slot: the top of book that we believe in
         self._decode = msgspec.json.Decoder().decode
         self.now_s = 0.0
 
@@ -213,13 +216,28 @@ class Observer(Listener):
             self.broken("stale", f"a quote in {market.spec.slug} on a book of {age_s:.2f} s ago")
         if self._age(("flag", slot), now) > GRACE_S:
             self.broken("stale", f"a quote in {market.spec.slug} on a suspect or frozen book")
-        if self._age(("view", slot), now) > VIEW_S:
-            wrong_s = self._age(("view", slot), now)
+        if self._age(("view", slot, self._view[slot]), now) > GRACE_S and (wrong_s := self._wrong_s(market, self._view[slot], now)) > VIEW_S:
             self.broken("stale", f"a quote in {market.spec.slug} on a top of book that has not been the venue's for {wrong_s:.2f} s")
         if self.oracle.read() > 0:
             age_s = (now - int(self.oracle.rec["spot"]["t_recv_ns"][0])) / S
             if age_s > strategy.stale_oracle_ns / S + GRACE_S:
                 self.broken("stale", f"a quote on an oracle print of {age_s:.2f} s ago")
+
+    def on_level(self, market, side, px_e4, now_ms) -> None:
+        cid, top = market.condition_id, market.best()
+        before = self._top.get(cid, top)
+        for i in (r.BUY, r.SELL):
+            if top[i] != before[i]:
+                self._tops.setdefault(cid, {})[i, before[i]] = self.scheduler.now_ns
+        self._top[cid] = top
+
+    def _wrong_s(self, market, top: tuple[int, int], now: int) -> float:
+        """Seconds since the best bid or the best ask we believe in was the venue's last; for ever if it never was.
+
+        Each side by itself, and asked only of a belief that has lasted: between the changes of one moment a book shows what never was.
+        """
+        seen, best = self._tops.get(market.condition_id, {}), market.best()
+        return max(0.0 if top[i] == best[i] else (now - seen[i, top[i]]) / S if (i, top[i]) in seen else float("inf") for i in (r.BUY, r.SELL))
 
     # -- how long something has been so --
 
@@ -271,7 +289,11 @@ class Observer(Listener):
 
     def _compare_book(self, market, slot: int, book, now: int) -> None:
         self._note(("flag", slot), bool(book["flags"] & (r.MF_SUSPECT | r.MF_FROZEN)), now)
-        self._note(("view", slot), (int(book["bid_px_e4"][0]), int(book["ask_px_e4"][0])) != market.best(), now)
+        top = int(book["bid_px_e4"][0]), int(book["ask_px_e4"][0])
+        if top != self._view.get(slot):
+            self._note(("view", slot, self._view.get(slot)), False, now)
+            self._view[slot] = top
+        self._note(("view", slot, top), True, now)
 
     def calm(self, now: int) -> float:
         """Seconds since the last disturbance, 0 while one lasts."""

@@ -467,6 +467,25 @@ class TestTwoLinks:
         twins.say(1, DUMP)
         assert not twins.records[-1]["flags"]
 
+    def test_a_change_does_not_revive_a_book_that_no_link_has_carried_without_a_break(self, twins):
+        for link in (0, 1):
+            twins.channel.doubt(link, twins.now)
+            twins.channel.link_made(twins.now, link)
+        assert twins.records[-1]["flags"] & r.MF_SUSPECT
+        twins.say(0, change(1001, (UP, "BUY", "0.515", "3")))
+        assert top(twins.records[-1])[0] == 5150 and twins.records[-1]["flags"] & r.MF_SUSPECT, "what changed meanwhile is not known"
+        twins.say(1, [book(UP, 1002, {"0.51": "20.5", "0.515": "3"}, {"0.52": "30"}), DUMP[1]])
+        assert not twins.records[-1]["flags"]
+
+    def test_an_accused_link_costs_no_book_that_the_other_one_carries(self, twins):
+        twins.channel.doubt(0, twins.now)
+        twins.channel.link_made(twins.now, 0)
+        twins.say(0, change(1001, (UP, "BUY", "0.515", "3")))
+        assert not any(x["flags"] for x in twins.records)
+        twins.say(0, DUMP)                  # heard before, and yet it shows that this link has the whole book
+        twins.channel.doubt(1, twins.now)
+        assert not any(x["flags"] for x in twins.records)
+
     def test_useless_books_start_anew_though_a_link_lives(self, twins):
         twins.say(0, change(3_999_999_999_999, (UP, "BUY", "0.515", "1")))
         twins.channel.start_anew()

@@ -143,7 +143,7 @@ class MarketChannel:
         self._handlers = {PriceChange: self._on_price_change, Book: self._on_book, LastTrade: self._on_trade, BestBidAsk: self._on_top,
                           TickSizeChange: self._on_tick, MarketResolved: self._on_resolved}
         self._fresh_wanted = False
-        self._now_ns = 0
+        self._now_ns = self._link = 0
         self.frames = self.not_ours = self.unknown = self.duplicates = self.repairs = 0
 
     def dropped(self) -> int:
@@ -168,6 +168,8 @@ class MarketChannel:
                 self._set_tick(market, tick_e4)
             return [], []
         gone = [t for t in market.tokens if self._tokens.pop(t, None)]
+        for link in self.links:
+            link.whole &= ~(1 << slot)
         market.proof.take(condition, tokens, tick_e4, min_size_u6, neg_risk)
         market.take(market_id, tokens if market_id else ("", ""), tick_e4, now_ns)
         for token, text in enumerate(market.tokens):
@@ -190,6 +192,7 @@ class MarketChannel:
         self.links[link].made(now_ns)
         self._arrivals.forget(link)
         if not alone and not self._fresh_wanted:
+            self._mistrust_unheld(now_ns)
             return
         self._fresh_wanted = False
         for market in self.markets:
@@ -200,8 +203,22 @@ class MarketChannel:
     def link_lost(self, now_ns: int, link: int = 0) -> None:
         """A link is gone. Without another one whatever we know may be wrong by now."""
         self.links[link].made_ns = 0
-        if not any(w.made_ns for w in self.links):
-            self.mistrust(bk.FAULT_LINK, now_ns)
+        self._mistrust_unheld(now_ns)
+
+    def doubt(self, link: int, now_ns: int) -> None:
+        """A link is accused of having missed frames: what it brings from here on is not all there is."""
+        self.links[link].whole = 0
+        self._mistrust_unheld(now_ns)
+
+    def _mistrust_unheld(self, now_ns: int) -> None:
+        """A book that no link has carried without a break may lack changes: it is suspect until it comes as a whole or is proved."""
+        held = 0
+        for link in self.links:
+            if link.made_ns:
+                held |= link.whole
+        for market in self.markets:
+            if not held >> market.slot & 1 and not market.book[bk.H_FAULT] & (bk.FAULT_LINK | bk.FAULT_NO_SNAPSHOT):
+                self.mistrust(bk.FAULT_LINK, now_ns, market)
 
     def mistrust(self, fault: int, now_ns: int, only: Market | None = None) -> None:
         """Call a book, or all books, suspect until the next snapshot or proof, and say so at once."""
@@ -245,7 +262,7 @@ class MarketChannel:
     def on_frame(self, data, t_recv_ns: int, link: int = 0) -> None:
         """One text frame: an object, an array of objects, or an empty array. ``data``: bytes-like, used during the call only."""
         self.frames += 1
-        self._now_ns = t_recv_ns
+        self._now_ns, self._link = t_recv_ns, link
         if len(self.links) > 1 and self._heard_before(data, t_recv_ns, link):
             return
         n = len(data)
@@ -282,7 +299,7 @@ class MarketChannel:
         self.duplicates += 1
         if slot != GENERAL:
             self.markets[slot].witness.heard_ns = t_recv_ns
-        elif any(market.suspect for market in self.markets if market.market_id):
+        elif any(market.market_id and (market.suspect or not witness.whole >> market.slot & 1) for market in self.markets):
             self._on_any(data, t_recv_ns, awaited_only=True)
         return True
 
@@ -299,8 +316,17 @@ class MarketChannel:
                 self._handle(event, t_recv_ns)
 
     def _awaited(self, token: str) -> bool:
+        """Whether a whole book that was heard before is to be taken all the same; the link has it in any case."""
         hit = self._tokens.get(token)
-        return hit is not None and hit[0].suspect
+        if hit is None:
+            return False
+        self._hold(*hit)
+        return hit[0].suspect
+
+    def _hold(self, market: Market, token: int) -> None:
+        """The link of this frame has brought a whole book; the Up token's counts, as it is the one that ends a suspicion."""
+        if token == r.UP:
+            self.links[self._link].whole |= 1 << market.slot
 
     def _handle(self, event, t_recv_ns: int) -> None:
         handler = self._handlers.get(type(event))
@@ -382,6 +408,7 @@ class MarketChannel:
     def _on_book(self, m: Book, t_recv_ns: int) -> None:
         market, token = self._owner(m.asset_id, t_recv_ns)
         if market is not None:
+            self._hold(market, token)
             self.take_book(market, token, m, t_recv_ns)
 
     def take_book(self, market: Market, token: int, m, t_recv_ns: int) -> None:
@@ -472,7 +499,7 @@ class MarketChannel:
         if changed > 0:
             self.repairs += changed
         self.forget_top(market, token, t_ms)
-        faults = bk.FAULT_HASH | (bk.FAULT_BAD_FRAME if t_ms > market.settled_ms else 0)
+        faults = bk.FAULT_HASH | (bk.FAULT_BAD_FRAME | bk.FAULT_LINK if t_ms > market.settled_ms else 0)
         if bk.clear_faults(market.book, faults) or changed > 0 or market.suspect:
             if bk.fill_record(market.book, self._now_ns, market.rec):
                 self._send(market, r.MK_BOOK, token, market.cells[_T_EXCH], self._now_ns)
