@@ -85,6 +85,7 @@ class Guardian:
         self.armed = False              # the executor has run: from here on there may be orders of ours
         self.last_panic_ns = 0
         self.panicking, self.alarm = asyncio.Event(), asyncio.Event()
+        self.reading = asyncio.Lock()       # the slow questions share one connection, one after the other
 
     def _see(self, name: str) -> Seen:
         page = self.actor.vitals_readers[name]
@@ -220,7 +221,8 @@ class Guardian:
     async def skew_for_ever(self) -> None:
         """Compare the clocks at start and then a few times a minute: requests are signed with the time."""
         while True:
-            answer = await self._ask(self.reads, self.requests.get_public("/time"))
+            async with self.reading:
+                answer = await self._ask(self.reads, self.requests.get_public("/time"))
             again = answer is None
             if answer is not None and answer.status == 200 and answer.body.strip().isdigit():
                 clock = self.actor.clock
@@ -265,7 +267,8 @@ class Guardian:
         return place is not None
 
     async def _ask_closed_only(self) -> bool:
-        found = await self._read(self.reads, self.requests.get("/auth/ban-status/closed-only", self._now_s()), ClosedOnly)
+        async with self.reading:
+            found = await self._read(self.reads, self.requests.get("/auth/ban-status/closed-only", self._now_s()), ClosedOnly)
         if found is not None:
             self.closed_only = found.closed_only
             if found.closed_only:
