@@ -153,7 +153,8 @@ class OrderManager(Sending, Answers, Fills, Overdue):
     # ---- waking up -------------------------------------------------------------------------------------------------
 
     def on_wake(self, rehearse: bool = True) -> None:
-        """Act on what has changed; when nothing has, keep the send path warm. Most bells find nothing new: they cost one look.
+        """Act on what has changed; when nothing has, keep the send path warm. Most bells find nothing new, or a target that only lives longer:
+        they cost one look, or one read.
 
         With ``rehearse`` false everything is looked at, changed or not: for callers that changed the manager's own state.
         """
@@ -161,7 +162,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         news = self._changed()
         if news:
             self._take_in(news, now)
-        elif rehearse and now < self._due_ns and not self._account_dirty:
+        if rehearse and now < self._due_ns and not self._account_dirty:
             self._idle(now)
             return
         worked = self._work(now)
@@ -172,9 +173,11 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             self._idle(now)
 
     def _take_in(self, news: int, now: int) -> None:
-        """Read what has changed."""
+        """Read what has changed; what has to be acted on makes a look at the windows due."""
         for slot in _SLOTS_OF[news & _NEW_TARGETS]:
             self._read_target(slot, now)
+        if news > _NEW_TARGETS:
+            self._due_ns = 0
         if news & _NEW_GUARD:
             self._read_guard()
         if news & _NEW_MARKETS:
@@ -195,7 +198,10 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             return
         window.deadline_ns, window.decided_ns = t[_T_DEADLINE], t[_T_DECIDE]
         if t[_T_CHANGED] == window.changed_ns:
+            if not window.was_live:
+                self._due_ns = 0
             return
+        self._due_ns = 0
         window.previous = window.desired
         window.desired = _quotes(t)
         window.changed_ns, window.params_version = t[_T_CHANGED], t[_T_PARAMS]

@@ -215,7 +215,7 @@ class TestWakes:
         w.tick(1)
         assert looks, "what time makes due is looked at every few ms"
 
-    @pytest.mark.parametrize("news", ["refresh", "guard", "markets", "connect"])
+    @pytest.mark.parametrize("news", ["guard", "markets", "connect"])
     def test_whatever_is_new_is_acted_on_at_once(self, w, monkeypatch, news):
         w.target(*PAIR, ttl_ms=60_000)
         w.tick(5)
@@ -223,6 +223,23 @@ class TestWakes:
         getattr(w, news)()
         w.wake()
         assert looks
+
+    def test_a_target_that_only_lives_longer_needs_no_look(self, w, monkeypatch):
+        w.target(*PAIR, ttl_ms=10)
+        w.tick(5)
+        looks = self.looks(w, monkeypatch)
+        w.refresh(ttl_ms=40)
+        assert not looks
+        w.tick(30)
+        assert looks and len(w.venue.live()) == 2, "the old deadline has no meaning any more"
+        w.tick(11)
+        assert not w.venue.live()
+        looks.clear()
+        w.tick(0.1)
+        w.guard()
+        w.wake()
+        w.refresh(ttl_ms=40)
+        assert looks[-1] == w.now and w.m.by_market[MARKET].was_live, "one that had run out lives again at once"
 
     def test_a_deadline_that_passes_is_news(self, w):
         w.target(*PAIR, ttl_ms=10)
