@@ -37,7 +37,8 @@ run: warm  ## trade on paper with a live screen; SECONDS=60 SPEED=1 TAPE=btc15m 
 	$(MMBOT) run --config $(CONFIG) $(RUN_FLAGS)
 
 test: setup  ## every test: protocol models, units, exchange, the running group with kill -9
-	$(PY) -m pytest
+	$(PY) -m pytest tests/unit tests/sim tests/dst --numprocesses 2 --dist loadfile
+	$(PY) -m pytest tests/protocol tests/system
 
 bench: warm  ## the tables of docs: shared memory, core step, signing, tick to order
 	$(PY) bench/ipc.py
@@ -45,10 +46,10 @@ bench: warm  ## the tables of docs: shared memory, core step, signing, tick to o
 	$(PY) bench/signing.py
 	$(PY) bench/tick_to_order.py
 
-chaos: warm strangers  ## kill -9 each process in turn under load, 20 rounds, and HOURS=1000 of simulated faults and deaths
+chaos: warm strangers  ## HOURS=1000 of simulated faults and deaths, 200 rounds of kill -9 and SIGSTOP on real processes, the strangers
 	$(PY) -m tests.dst.campaign --mutants
 	$(PY) -m tests.dst.campaign --hours $(HOURS)
-	MMBOT_KILL_ROUNDS=20 $(PY) -m pytest tests/system -k kill -s --timeout 3600
+	MMBOT_KILL_ROUNDS=200 $(PY) -m pytest tests/system -k kill -s --timeout 7200
 
 strangers: setup  ## other people's clients against the exchange: both Python ones, and the JavaScript one if npm is there
 	@if command -v npm >/dev/null; then cd tests/js && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; else echo "npm is not installed: the JavaScript client is left out" >&2; fi
