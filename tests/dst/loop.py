@@ -2,7 +2,7 @@
 
 Owns: time (`Scheduler.now_ns`, which only moves when nothing can run, by 40 ns per reading of a clock and 1 us per turn of a process), the
 order in which processes run (seeded), and what a process is to the others: running, stopped for a while (SIGSTOP), dead (SIGKILL).
-A loop iteration runs everything that was ready when it began, as a real loop does; between iterations any other ready process may run.
+A process runs until nothing of it is ready any more (or for ROUNDS callbacks); then any other ready process may run.
 What can go wrong: a callback that never ends hangs the run; a coroutine that waits for a thread or a socket waits for ever.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import count
 
 READ_NS, TURN_NS = 40, 1_000
+ROUNDS = 64                 # callbacks of one process before another one may run
 _set_running = asyncio._set_running_loop
 
 
@@ -117,11 +118,12 @@ class ProcessLoop(asyncio.AbstractEventLoop):
             self.scheduler.ready(self)
 
     def turn(self) -> None:
-        """One iteration: everything that was ready at its begin."""
-        queue = self.queue
+        """Everything that is ready, and what that makes ready at once, for at most ROUNDS callbacks."""
+        queue, left = self.queue, ROUNDS
         _set_running(self)
         try:
-            for _ in range(len(queue)):
+            while queue and left:
+                left -= 1
                 handle = queue.popleft()
                 if handle.dead:
                     continue

@@ -32,7 +32,7 @@ from tests.dst.truth import Truth
 
 S, MS = 1_000_000_000, 1_000_000
 TICK_S = 0.5
-GRACE_S = 0.6               # polls are coarse here: what was published so long ago is known to everybody
+GRACE_S = 0.8               # polls are coarse here: what was published so long ago is known to everybody
 VIEW_S = 4.0                # how long a wrong top of book may be believed: 2 s for the detector, the polls, a first quote on it
 UNKNOWN_S, POSITION_S = 40.0, 30.0
 PROMPT_S, ORPHAN_S, LATE_ORPHAN_S = 3.0, 0.6, 15.0

@@ -36,16 +36,16 @@ START_S = 1_793_000_000 // 900 * 900
 LEAD_S = 45
 SETTINGS = {
     "execution__rehearse_hz": 0, "execution__reconcile_s": 10.0, "execution__connections": 4, "execution__min_update_interval_ms": 700.0,
-    "execution__reprice_ticks": 2, "guardian__check_ms": 250.0, "guardian__unsound_ms": 1000.0, "guardian__beat_s": 2.5, "markets__poll_s": 10.0,
+    "execution__reprice_ticks": 2, "guardian__check_ms": 400.0, "guardian__unsound_ms": 1000.0, "guardian__beat_s": 2.5, "markets__poll_s": 10.0,
     "strategy__model_weight": 0.15, "strategy__target_ttl_ns": 2_000_000_000, "strategy__refresh_ns": 700_000_000,
     "strategy__stale_market_ns": 2_500_000_000, "strategy__stale_spot_ns": 3_000_000_000,
     "sim__base_port": 21_000, "sim__cash_u6": 20_000_000_000,
 }
 #: polls that cost time and change nothing but how soon something is noticed
 SLOWER = (
-    (ws_client, "_TICK_S", 0.4), (discovery, "TICK_S", 1.0), (manager, "ACCOUNT_EVERY_NS", 500_000_000), (spot, "TRADES_PER_S", 2.0),
-    (executor, "RESOLVE_S", 0.2), (executor, "WATCH_S", 0.2), (executor, "WANT_S", 1e6), (server, "COLLECT_TURNS", 1 << 60),
-    (feed_market, "PROVE_S", 0.25), (feed_market, "JUDGE_S", 0.25),
+    (ws_client, "_TICK_S", 0.7), (discovery, "TICK_S", 2.0), (manager, "ACCOUNT_EVERY_NS", 500_000_000), (spot, "TRADES_PER_S", 2.0),
+    (executor, "RESOLVE_S", 0.4), (executor, "WATCH_S", 0.4), (executor, "WANT_S", 1e6), (server, "COLLECT_TURNS", 1 << 60),
+    (feed_market, "PROVE_S", 0.4), (feed_market, "JUDGE_S", 0.25),
 )
 S = 1_000_000_000
 COLLECT_NS = 120 * S
