@@ -1,5 +1,7 @@
 """Settings: every key validated, unknown ones named with the nearest, secrets never printed, paper endpoints derived from one port."""
 
+import re
+
 import pytest
 
 from mmbot import config
@@ -79,3 +81,14 @@ def test_strategy_keys_are_the_fields_of_the_parameter_block():
 def test_settings_are_frozen():
     with pytest.raises(ValueError):
         config.load().sim.speed = 3
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in config.PRESETS.glob("*.toml")))
+def test_every_preset_is_valid_explains_itself_and_holds_no_secret(preset):
+    cfg, text = config.load(preset), (config.PRESETS / f"{preset}.toml").read_text()
+    assert text.startswith("# ") and cfg.run.name == preset
+    assert not re.search(r"(?i)(private_key|secret|passphrase)\s*=", text)
+    if cfg.profile == "live":
+        urls = [v for k, v in cfg.venue.model_dump().items() if k.endswith("_url") and v]
+        assert urls and all(u.startswith(("https://", "wss://")) for u in urls), "live traffic is always encrypted"
+        assert cfg.execution.max_loss_u6 > 0 and cfg.strategy.max_exposure_u6 <= 20_000_000
