@@ -1,6 +1,7 @@
 """On the path of a group under test: signals that make any of its processes misbehave. Nothing of the product knows about this.
 
-SIGUSR2 wedges a process: its main thread does nothing for WEDGE_S seconds, while the process lives on, scheduled and unstopped.
+SIGUSR2 wedges a process: its main thread does nothing for WEDGE_S seconds (well beyond the limit that the test groups give the guardian), while
+the process lives on, scheduled and unstopped.
 SIGUSR1 crashes it: an exception out of nowhere, from a frame whose local variables hold the account's secrets.
 """
 
@@ -10,7 +11,7 @@ import time
 
 
 def wedge(_signal, _frame) -> None:
-    until = time.monotonic() + float(os.environ.get("WEDGE_S", "1.5"))
+    until = time.monotonic() + float(os.environ.get("WEDGE_S", "3.0"))
     while time.monotonic() < until:
         time.sleep(0.01)
 
