@@ -123,7 +123,7 @@ def many(opt) -> int:
                     print(f"seed {result.seed}: {violation.name} at {violation.t_s:.3f} s; again: {reproduce(result.seed, opt.per_seed, opt.mutant)}")
                     continue
                 print(tell(violation, result.seed, opt.per_seed, opt.mutant), flush=True)
-            if i % 50 == 0 or i == n:
+            if i % 10 == 0 or i == n:
                 print(f"[{time.monotonic() - begin:6.0f} s] {i} seeds, {hours:.0f} h, {total['trade MATCHED']:,} fills, "
                       f"{sum(faults.values()):,} faults, {sum(names.values())} violations", file=sys.stderr, flush=True)
     print(f"commit {commit()}: {n} seeds ({opt.first} to {opt.first + n - 1}), {hours:.1f} simulated hours, {total['PLACEMENT']:,} orders, "
