@@ -5,11 +5,11 @@ topics or garbage (answered with success false). Source: Bybit v5 WebSocket, pub
 """
 
 import msgspec
-from picows import WSTransport, WSUpgradeRequest
+from picows import WSUpgradeRequest
 
 from mmbot.sim.faults import NO_FAULTS, Faults
 from mmbot.sim.ladder import Ladder
-from mmbot.sim.links import Link, strings
+from mmbot.sim.links import ServedLink, strings
 
 SYMBOL = "BTCUSDT"
 BOOK, TRADE, TICKER = f"orderbook.50.{SYMBOL}", f"publicTrade.{SYMBOL}", f"tickers.{SYMBOL}"
@@ -18,20 +18,13 @@ ENGINE_MS = 3           # from the engine's time to the server's
 _encode = msgspec.json.encode
 
 
-class BybitLink(Link):
+class BybitLink(ServedLink):
     """A client."""
     channel = "bybit"
 
     def __init__(self, server: "Bybit"):
-        super().__init__(server.faults)
-        self.server, self.wanted = server, set()
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.server.links.add(self)
-
-    def gone(self) -> None:
-        self.server.links.discard(self)
+        super().__init__(server)
+        self.wanted = set()
 
     def message(self, message: dict) -> None:
         op, topics = message.get("op"), strings(message.get("args"))

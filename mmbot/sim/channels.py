@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from picows import WSCloseCode, WSTransport, WSUpgradeRequest
+from picows import WSCloseCode, WSUpgradeRequest
 
 from mmbot.clock import mono_ns
 from mmbot.sim import wire
@@ -22,7 +22,7 @@ from mmbot.sim.auth import Credentials, Keys
 from mmbot.sim.engine import Exchange, Listener, Market, Order, Trade
 from mmbot.sim.faults import NO_FAULTS, Faults
 from mmbot.sim.ledger import Ledger
-from mmbot.sim.links import Link, Shuffle, strings
+from mmbot.sim.links import Link, ServedLink, Shuffle, strings
 from shm_layout.records import DOWN, UP
 
 KEEP_STAMPS = 20_000
@@ -275,14 +275,13 @@ class Hub(Listener):
                         link.send(data)
 
 
-class RtdsLink(Link):
+class RtdsLink(ServedLink):
     """A client of RTDS: per topic one type and one filter. The server does not answer PING."""
     channel = "rtds"
     pong = None
 
     def __init__(self, rtds: "Rtds"):
-        super().__init__(rtds.faults)
-        self.rtds = rtds
+        super().__init__(rtds)
         self.topics: dict[str, tuple[str, dict | None]] = {}     # topic -> (type, filter); a filter of None matches nothing
         self._id = b'{"connection_id":"%s",' % base64.b64encode(b"%011d" % self.number)
 
@@ -315,7 +314,7 @@ class RtdsLink(Link):
                 self.put(b'{"message":"invalid Subscription.Filters: value does not match regex"}')
                 return
         self.topics[topic] = kind, wanted
-        if wanted and (snapshot := self.rtds.snapshot(topic, wanted.get("symbol", ""))):
+        if wanted and (snapshot := self.server.snapshot(topic, wanted.get("symbol", ""))):
             self.send(snapshot)
 
     def take(self, topic: str, kind: str, payload: dict, data: bytes) -> None:
@@ -325,13 +324,6 @@ class RtdsLink(Link):
             return
         if all(str(payload.get(FILTER_KEYS.get(k, k), "")).lower() == v for k, v in asked[1].items()):
             self.send(self._id + data[1:])
-
-    def gone(self) -> None:
-        self.rtds.links.discard(self)
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.rtds.links.add(self)
 
 
 class Rtds:
@@ -366,17 +358,13 @@ class Rtds:
                             "topic": "crypto_prices", "type": "subscribe"})
 
 
-class BinanceLink(Link):
+class BinanceLink(ServedLink):
     """A client of the Binance streams, raw or wrapped."""
     channel = "binance"
 
     def __init__(self, binance: "Binance", streams: list[str], wrapped: bool):
-        super().__init__(binance.faults)
-        self.binance, self.streams, self.wrapped = binance, set(streams), wrapped
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.binance.links.add(self)
+        super().__init__(binance)
+        self.streams, self.wrapped = set(streams), wrapped
 
     def message(self, message: dict) -> None:
         method, names = message.get("method"), strings(message.get("params"))
@@ -389,9 +377,6 @@ class BinanceLink(Link):
             return
         result = sorted(self.streams) if method == "LIST_SUBSCRIPTIONS" else None
         self.send(wire.encode({"result": result, "id": message.get("id")}))
-
-    def gone(self) -> None:
-        self.binance.links.discard(self)
 
 
 class Binance:

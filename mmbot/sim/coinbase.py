@@ -7,11 +7,11 @@ from a client (answered by an error). Source: Coinbase Advanced Trade WebSocket 
 from datetime import datetime, timezone
 
 import msgspec
-from picows import WSTransport, WSUpgradeRequest
+from picows import WSUpgradeRequest
 
 from mmbot.sim.faults import NO_FAULTS, Faults
 from mmbot.sim.ladder import Ladder
-from mmbot.sim.links import Link, strings
+from mmbot.sim.links import ServedLink, strings
 
 PRODUCT = "BTC-USD"
 CHANNELS = ("level2", "market_trades", "ticker", "heartbeats")
@@ -24,22 +24,15 @@ def iso(t_ms: int) -> str:
     return datetime.fromtimestamp(t_ms / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
 
 
-class CoinbaseLink(Link):
+class CoinbaseLink(ServedLink):
     """A client: one channel per message, numbered frames."""
     channel = "coinbase"
     pong = None
 
     def __init__(self, server: "Coinbase"):
-        super().__init__(server.faults)
-        self.server, self.wanted = server, set()
+        super().__init__(server)
+        self.wanted = set()
         self._sequence = 0
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.server.links.add(self)
-
-    def gone(self) -> None:
-        self.server.links.discard(self)
 
     def message(self, message: dict) -> None:
         verb, channel = message.get("type"), message.get("channel")

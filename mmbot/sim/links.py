@@ -137,6 +137,21 @@ class Link(WSListener):
         """The link is down."""
 
 
+class ServedLink(Link):
+    """A client of a ``server`` that keeps its clients in ``links`` and pushes to them."""
+
+    def __init__(self, server):
+        super().__init__(server.faults)
+        self.server = server
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.server.links.add(self)
+
+    def gone(self) -> None:
+        self.server.links.discard(self)
+
+
 def strings(value) -> list[str]:
     """A list of strings from untrusted JSON; everything else is left out."""
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []

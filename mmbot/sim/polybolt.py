@@ -11,11 +11,11 @@ import asyncio
 from collections import deque
 
 import msgspec
-from picows import WSTransport, WSUpgradeRequest
+from picows import WSUpgradeRequest
 
 from mmbot.sim.auth import Keys
 from mmbot.sim.faults import NO_FAULTS, Faults
-from mmbot.sim.links import Link
+from mmbot.sim.links import ServedLink
 from mmbot.sim.oracle import decimal
 
 SPOT, TWAP = "price.crypto", "price.crypto.twap"
@@ -30,23 +30,16 @@ MAX_SUBSCRIPTIONS = 64
 _decode, _encode = msgspec.json.Decoder(dict).decode, msgspec.json.encode
 
 
-class PolyBoltLink(Link):
+class PolyBoltLink(ServedLink):
     """A client: authenticates, subscribes, gets numbered frames."""
     channel = "polybolt"
     pong = None
 
     def __init__(self, server: "PolyBolt"):
-        super().__init__(server.faults)
-        self.server, self.authed = server, False
+        super().__init__(server)
+        self.authed = False
         self.wanted: set[tuple[str, str]] = set()
         self._seq: dict[str, int] = {}
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.server.links.add(self)
-
-    def gone(self) -> None:
-        self.server.links.discard(self)
 
     def message(self, message: dict) -> None:
         op, rid = message.get("op"), message.get("rid")
