@@ -117,6 +117,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.cash_u6 = 0
         self.unknown_too_long = False
         self.user_deaf = 0              # times that the user channel did not show what the venue had acknowledged
+        self._deaf_hold_s, self._deaf_until_ns = 0.0, 0
         self.difference_since_ns = 0    # since when our books and the venue's differ without an explanation, 0: they agree
         self.windows: list[Window | None] = [None] * MARKET_SLOTS
         self.by_market: dict[int, Window] = {}
@@ -278,7 +279,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             halt |= _STOPPING
         if self.state != AS_READY:
             halt |= _STARTING
-        if not self.user_ok:
+        if not self.user_ok or now < self._deaf_until_ns:
             halt |= _USER
         if not self.guard_allowed:
             halt |= _GUARD

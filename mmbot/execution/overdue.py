@@ -8,7 +8,8 @@ The rules, all of them toward safety:
 - An order whose fate is unknown and past its deadline, or whose cancel is not answered, is cancelled by its id every `CANCEL_AGAIN_NS` until
   its fate is known: that a cancel leaves depends on no read.
 - An acknowledged order that the user channel has not shown within ``deaf_ms`` proves the channel deaf: no quotes until everything was read
-  again, and the feed is told to connect anew (``user_deaf``).
+  again, and the feed is told to connect anew (``user_deaf``). A new connection may be as deaf, so quoting also waits, twice as long each
+  time, until an order is shown in time.
 - An order unknown for longer than ``unknown_s`` stops quoting.
 - When the venue refused as a whole, one cancel at a time tests whether it does still.
 
@@ -21,6 +22,7 @@ from mmbot.execution.order_journal import loss_line
 from shm_layout.records import AS_READY, VENUE_MODES
 
 WATCH_NS = 4_000_000
+DEAF_HOLD_S, DEAF_HOLD_MAX_S = 5.0, 60.0
 CANCEL_AGAIN_NS = 1_000_000_000
 PING_NS = 1_000_000_000
 NO_ORDER = "0x" + "0" * 64          # an id nobody has: cancelling it does nothing and is answered
@@ -84,8 +86,11 @@ class Overdue:
             return
         waiting.clear()
         self.user_deaf += 1
+        self._deaf_hold_s = min(max(2 * self._deaf_hold_s, DEAF_HOLD_S), DEAF_HOLD_MAX_S)
+        self._deaf_until_ns = now + int(self._deaf_hold_s * 1e9)
         self.report.event("deaf")
-        self.report.error("user_deaf", f"{o.order_id[:12]} was acknowledged and never shown on the user channel: reading everything again")
+        self.report.error("user_deaf", f"{o.order_id[:12]} was acknowledged and never shown on the user channel: reading everything again, "
+                                       f"no quotes for {self._deaf_hold_s:g} s")
         self._lost_sight("user channel deaf")
 
     def _look_at_result(self) -> None:
@@ -100,7 +105,10 @@ class Overdue:
             self._lines.append(loss_line(self.loss.state()))
 
     def shown(self, o: Order) -> None:
-        """The user channel has shown this order."""
+        """The user channel has shown this order; a channel that does so in time is not deaf any more."""
+        if self._deaf_hold_s and not o.shown and self._t_wake_ns >= self._deaf_until_ns and (
+                not o.t_live_ns or self._t_wake_ns - o.t_live_ns <= self._deaf_ns):
+            self._deaf_hold_s = 0.0
         o.shown = True
         self._unshown.pop(o.order_id, None)
 

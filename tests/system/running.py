@@ -38,6 +38,7 @@ dir = "{dir}"
 [sim]
 base_port = {port}
 start_before_roll_s = {before_roll_s}
+cash_u6 = 1_000_000_000_000
 [strategy]
 stale_market_ns = 5_000_000_000
 stale_spot_ns = 20_000_000_000

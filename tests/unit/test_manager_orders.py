@@ -319,6 +319,23 @@ class TestDeafness:
         w.run(w.recovery.compare())
         assert w.m.user_ok
 
+    def test_a_channel_found_deaf_is_tried_ever_later_until_it_shows_an_order(self, w):
+        w.venue.tell = False
+        for hold_s in (5, 10, 20, 40, 60, 60):
+            w.target(UP, ttl_ms=1_000_000)
+            pass_time(w, 1020)
+            pass_time(w, hold_s * 1000 - 400)
+            assert w.m.user_ok and w.m.halt == r.HALT_BIT["user_channel"] and not w.venue.live(), "read anew, and yet nobody knows that it hears"
+            pass_time(w, 400)
+            assert w.venue.live()
+        w.venue.tell = True
+        pass_time(w, 62_000)
+        assert w.venue.live() and not w.m.halt
+        w.venue.tell = False
+        w.target((0, 0, 4500, 20), ttl_ms=1_000_000)
+        pass_time(w, 6200)
+        assert w.venue.live(), "it had been heard meanwhile: the first wait is short again"
+
     def test_replaced_before_it_could_be_shown(self, w):
         w.venue.tell = False
         for i in range(6):
@@ -383,7 +400,7 @@ class TestSelfTrade:
         assert not [o for post in sent(w, "post")[1:] for _, o in post if o["token"] == 1], "0.55 + 0.46 would mint against ourselves"
         w.venue.auto = w.venue.tell = True
         w.flush()
-        pass_time(w, 3000)
+        pass_time(w, 9000)          # a channel that showed nothing counts as deaf for a while
         assert len(w.venue.live()) == 2 and w.agrees()
 
 
