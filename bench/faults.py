@@ -1,7 +1,8 @@
 """The fault table: each fault of the catalogue in deterministic simulation, many seeds each, beside the same runs without it.
 
 Prints markdown. Per fault: what the operator sees (halts, gates and error codes that the twin does not show), the time from the fault to safe
-for good (p50 and p99 over the seeds), the longest single stretch of danger (p99: a fault that lasts may be tried again and again), the loss against the twin in dollars (mean and worst, at fair value), and whether every invariant held.
+for good (p50 and p99 over the seeds), the longest single stretch of danger (p99; a fault that lasts is met again and again), the loss against
+the twin in dollars (mean and worst, at fair value), and whether every invariant held.
 
 Safe, from the exchange's truth: no order of ours rests while anything we believe is wrong. In danger is a group with resting orders when
     an order rests that the executor does not know or whose fate is unknown to it, or nobody is there to know it,
@@ -109,7 +110,6 @@ class Watch(Observer):
         if self._danger_since is not None and self.sim.now_s - self._danger_since >= LEAST_S.get(self._why, 0.2):
             return float("inf")
         return max((end for _, end, _ in self.danger), default=self.onset_s) - self.onset_s
-
 
     def longest_s(self) -> float:
         """The longest stretch of danger."""
