@@ -200,7 +200,7 @@ async def panicked(s, n=1):
 
 @pytest.mark.parametrize(("name", "params", "within_s"), [
     ("slow_responses", {"paths": "cancels", "delay_s": 3.0, "jitter_s": 0.0}, 2.5),     # half of it before it is executed
-    ("rate_limited", {"paths": "cancels", "n": 3, "retry_after_s": 0.2}, 3.0), ("html_errors", {"paths": "cancels", "n": 2}, 2.0),
+    ("rate_limited", {"paths": "cancels", "n": 3, "retry_after_s": 0.2}, 4.5), ("html_errors", {"paths": "cancels", "n": 2}, 2.0),
     ("truncated_json", {"paths": "private", "n": 3}, 2.0), ("cancel_lost", {"n": 2}, 2.0), ("cancel_lost", {"n": 1, "hang_s": 5.0}, 1.0)])
 def test_it_gets_flat_all_the_same(name, params, within_s):
     async def story(s):
