@@ -85,6 +85,7 @@ def test_only_clock_reads_a_clock(path):
 @pytest.mark.parametrize("path", [p for p in SOURCES if not under(p, "shm_layout")], ids=rel)
 def test_only_shm_layout_touches_raw_memory(path):
     assert not names_imported(path, "mmap", "posix_ipc", "multiprocessing")
+    assert "load_acquire_at" not in path.read_text(), "addresses stay where the memory is mapped"
     text = path.read_text()
     assert "pack_into" not in text and "/dev/shm" not in text.replace('"/dev/shm"', "" if under(path, "mmbot/ops", "mmbot/cli") else '"/dev/shm"')
 
