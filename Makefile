@@ -3,6 +3,7 @@
 #   make run                     paper trading on recorded data until Ctrl-C (no keys, no network)
 #   make run SECONDS=60          the same for 60 seconds, then a summary
 #   make run TAPE=chainlink-day SPEED=4
+#   make run STRATEGY=tiered         pair (the default), tiered, avellaneda, reversion, programme
 #
 # Only PYTHON (3.11 or newer) has to exist; everything else is installed into .venv.
 
@@ -17,7 +18,7 @@ SEEDS  ?= 20
 
 # SECONDS is also a variable of bash: only one given on the command line counts.
 RUN_FLAGS := $(if $(filter command line,$(origin SECONDS)),--seconds $(SECONDS)) \
-             $(if $(SPEED),--speed $(SPEED)) $(if $(TAPE),--tape $(TAPE))
+             $(if $(SPEED),--speed $(SPEED)) $(if $(TAPE),--tape $(TAPE)) $(if $(STRATEGY),--strategy $(STRATEGY))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test bench chaos strangers faults stress warm clean
@@ -30,13 +31,13 @@ setup: $(STAMP)  ## create .venv and install the bot with everything its tests n
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "mmbot needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot create $(VENV): on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[test,research]'
 	@touch $@
 
-run: warm  ## trade on paper with a live screen; SECONDS=60 SPEED=1 TAPE=btc15m CONFIG=paper
+run: warm  ## trade on paper with a live screen; SECONDS=60 SPEED=1 TAPE=btc15m STRATEGY=pair CONFIG=paper
 	$(MMBOT) run --config $(CONFIG) $(RUN_FLAGS)
 
-test: setup  ## every test: protocol models, units, exchange, the running group with kill -9
+test: warm  ## every test: protocol models, units, exchange, the running group with kill -9
 	$(PY) -m pytest tests/unit tests/sim tests/dst --numprocesses 2 --dist loadfile
 	$(PY) -m pytest tests/protocol tests/system
 
@@ -58,9 +59,9 @@ strangers: setup  ## other people's clients against the exchange: both Python on
 faults: warm  ## the fault table: what is seen, time to safe, loss, invariants; SEEDS=20
 	$(PY) bench/faults.py --seeds $(SEEDS)
 
-stress: warm  ## long torture: 1e9 reads and 500 kills on shared memory, 10,000 orders against the official clients
-	MMBOT_TORTURE_READS=1e9 MMBOT_TORTURE_KILLS=500 MMBOT_PARITY_ORDERS=10000 \
-		$(PY) -m pytest tests/protocol tests/unit/test_wire_parity.py --timeout 7200
+stress: warm  ## long torture: 1e9 reads and 500 kills on shared memory, 10,000 orders against the official clients, 20,000 deaths of an executor
+	MMBOT_TORTURE_READS=1e9 MMBOT_TORTURE_KILLS=500 MMBOT_PARITY_ORDERS=10000 MMBOT_KILL_RUNS=10000 \
+		$(PY) -m pytest tests/protocol tests/unit/test_wire_parity.py tests/unit/test_manager_kill.py --timeout 7200
 
 warm: setup  ## compile the kernels once, so that a start takes a second
 	$(MMBOT) warm

@@ -15,7 +15,7 @@ from numba import njit
 from mmbot import core
 from mmbot.clock import mono_ns_compiled
 from mmbot.config import Strategy
-from mmbot.params import params_record
+from mmbot.params import params_block
 from shm_layout import records as r
 
 START_S = 1_775_028_600
@@ -26,7 +26,7 @@ _STEP = core.step
 
 
 @njit
-def run(n, src, mids, levels, state, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns, scratch, out):
+def run(n, src, mids, levels, state, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns, scratch, out):
     """``n`` inputs of one kind, each with new content, 2 ms of virtual time apart. out[i]: ns of step i. Returns how many changed quotes."""
     changed = 0
     for i in range(n):
@@ -47,7 +47,7 @@ def run(n, src, mids, levels, state, market, oracle, spot, own, markets, account
             oracle[0].t_recv_ns = now_ns
             oracle[0].px = levels[i]
         before = mono_ns_compiled(scratch)
-        bits = _STEP(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
+        bits = _STEP(state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
         out[i] = mono_ns_compiled(scratch) - before
         changed += (bits & 0xFF) != 0
     return changed
@@ -63,14 +63,14 @@ def clock_cost(scratch, out):
 def world():
     """Arguments of a step with the current and the next window quoted (all gates open, nothing ever stale)."""
     never = dict(stale_oracle_ns=10**15, witness_oracle_ns=10**15, stale_market_ns=10**15)
-    params = params_record(Strategy(warmup_ns=0, cutoff_s=0, next_lead_s=10_000, **never), 1)
+    params = params_block(Strategy(warmup_ns=0, cutoff_s=0, next_lead_s=10_000, **never), 1)
     state = np.zeros(1, core.STATE)
     market, oracle, spot = np.zeros(1, r.MARKET), np.zeros(1, r.ORACLE), np.zeros(1, r.SPOT)
-    own, markets, account, guard = np.zeros(1, r.OWN), np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
+    own, programme, markets, account, guard = np.zeros(1, r.OWN), np.zeros(1, r.PROGRAMME), np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
     account["t_update_ns"], account["state"], account["user_ok"], account["cash_u6"] = 1, r.AS_READY, 1, 10**9
     guard["t_update_ns"], guard["quoting_allowed"] = 1, 1
     now, wall = 1000 * SECOND, (START_S + 10) * SECOND
-    args = (state, market, oracle, spot, own, markets, account, guard, params)
+    args = (state, market, oracle, spot, own, programme, markets, account, guard, params)
 
     def step(src):
         core.step(state, src, *args[1:], now, wall)

@@ -181,7 +181,7 @@ class Stage:
         if px_e4 is not None:
             rec["market_id"], rec["slot"], rec["n_quotes"], rec["changed_ns"], rec["t_recv_ns"] = self.market_id, self.slot, 4, now, now - 30_000
             for i in range(4):
-                rec["quote"][i] = (i % 2, i // 2, r.BUY, px_e4 - 100 * (i // 2), SIZE_U6)
+                rec["quote"][i] = (i % 2, i // 2, r.BUY, r.QK_POST_ONLY, px_e4 - 100 * (i // 2), SIZE_U6)
         self.targets.write(self.slot)
 
     def tell(self, order, type_: int, status: int) -> None:

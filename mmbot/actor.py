@@ -3,7 +3,8 @@
 Owns: the order of start and stop, signals, doorbells, the process's vitals page and its log. A file in `procs/` is wiring only.
 Writes: the segments its topology row names, and `vitals.<name>`. Reads: the segments the row names.
 Can go wrong: bad config or a foreign segment (one line on stderr, exit 2); the lock is held by a live process (names its pid, exit 2);
-the supervisor dies (this process gets SIGTERM and stops in order).
+the supervisor dies (this process gets SIGTERM and stops in order); this process dies again and again (from `run.restart_budget` on it refuses to
+start and says so on its vitals page: the others see it down, which stops quoting where it must, and the supervisor gives up).
 
 Start and crash recovery are the same path: attach, recover, read the present state, go on.
 """
@@ -17,13 +18,14 @@ import random
 import signal
 import stat
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
 from loguru import logger
 
-from mmbot import clock, config, topology
+from mmbot import clock, config, deaths, topology
 from mmbot.clock import mono_ns
 from mmbot.errors import UserError
 from shm_layout import vitals as vt
@@ -130,6 +132,7 @@ class Actor:
         self.space = space
         space.create_missing(topology.RINGS, topology.SEQLOCKS, [p.name for p in topology.PROCESSES])
         self.vitals_segment = space.own(f"vitals.{self.name}")
+        self._predecessor = vt.VitalsReader(self.vitals_segment).state()
         self.vitals = vt.VitalsWriter(self.vitals_segment, self.name, min(self.place.cpus))
         self.vitals.set_state(vt.BOOT)
         self.vitals.beat(mono_ns())
@@ -179,6 +182,17 @@ class Actor:
             self._cpu_ns, self._busy_since_ns = cpu, now_ns
         self.vitals.busy(busy_pct)
 
+    def refuse_crash_loop(self) -> None:
+        """Leave with `deaths.STAYS_DOWN` when this process has died too often lately: it stays down until a person has looked."""
+        run = self.cfg.run
+        died = deaths.count(self.run_dir, self.name, mono_ns(), run.restart_window_s, self._predecessor in (vt.BOOT, vt.RUN))
+        if 0 < run.restart_budget < died:
+            self.vitals.set_state(vt.HALT)
+            self.error("crash_loop", f"died {died} times in {run.restart_window_s / 60:g} min, stays down: see log/{self.name}.log, "
+                                     f"then `mmbot restart {self.name}`")
+            time.sleep(deaths.LAST_LIFE_S)
+            sys.exit(deaths.STAYS_DOWN)
+
     def halt(self) -> None:
         """Last words: a HALT state that others can tell from a crash."""
         self.vitals.set_state(vt.HALT)
@@ -198,6 +212,7 @@ def _guarded(name: str, work: Callable[[Actor], None]) -> None:
         print(f"mmbot {name}: {e}", file=sys.stderr, flush=True)
         sys.exit(2)
     try:
+        actor.refuse_crash_loop()
         work(actor)
     except (UserError, SegmentError) as e:
         actor.error("fatal", str(e))

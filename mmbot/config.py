@@ -11,22 +11,21 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mmbot.config_strategy import Section, Strategy, explained, known
 from mmbot.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Run(Section):
     """Which instance this is and where its files go."""
     name: str = Field("paper", pattern=r"^[a-z0-9_-]{1,24}$", description="names the shared memory and the run directory")
     dir: Path = Field(Path("var"), description="parent of the run directory <dir>/<name>")
+    restart_budget: int = Field(5, ge=0, description="a process that dies is started again; more often than this within restart_window_s, and it stays down; 0: no limit")
+    restart_window_s: float = Field(600.0, gt=0)
 
     @property
     def path(self) -> Path:
@@ -44,6 +43,8 @@ class Venue(Section):
     coinbase_ws_url: str = ""
     bybit_ws_url: str = ""
     geoblock_url: str = ""
+    relayer_url: str = Field("", description="sends transactions of proxy wallets, safes and deposit wallets; empty: the settler cannot use such a wallet")
+    rpc_url: str = Field("", description="JSON-RPC of a chain node: balances and receipts, and transactions of an EOA; empty: nothing is merged or redeemed")
     clock_url: str = Field("", description="paper only: where the exchange serves the tape's clock")
     chain_id: int = 137
 
@@ -59,6 +60,10 @@ class Account(Section):
     key_file: Path | None = Field(None, description="file that holds the private key, readable by its owner only")
     keystore: Path | None = Field(None, description="encrypted keystore (Web3 secret storage); asks for its passphrase, or takes it from keystore_passphrase")
     keystore_passphrase: SecretStr = SecretStr("")
+    relayer_key: SecretStr = Field(SecretStr(""), description="relayer API key of the key's own address")
+    builder_key: SecretStr = Field(SecretStr(""), description="builder API key, another way to use the relayer, with its secret and passphrase")
+    builder_secret: SecretStr = SecretStr("")
+    builder_passphrase: SecretStr = SecretStr("")
     address: str = Field("", description="the key's own address; enough for a process that signs no orders, and checked against the key when both are given")
 
 
@@ -87,48 +92,8 @@ class Books(Section):
     rest_timeout_s: float = Field(1.0, gt=0, description="of one REST question")
 
 
-class Strategy(Section):
-    """The parameter block of the core: names and order are those of shm_layout.records.PARAMS (without version and stamp)."""
-    target_total: float = Field(0.992, gt=0.5, lt=1)
-    target_total_min: float = Field(0.98, gt=0.5, lt=1)
-    target_total_max: float = Field(0.995, gt=0.5, lt=1)
-    levels: int = Field(2, ge=1, le=4)
-    level_step_ticks: int = Field(1, ge=1, le=10)
-    base_size_u6: int = Field(20_000_000, ge=0)
-    next_size_u6: int = Field(10_000_000, ge=0)
-    size_decay: float = Field(0.6, gt=0, le=1)
-    model_weight: float = Field(0.3, ge=0, le=1, description="fair = w * model + (1-w) * market mid")
-    skew_per_share: float = Field(0.0002, ge=0, le=0.1)
-    skew_max: float = Field(0.05, ge=0, le=0.5)
-    severe_imbalance_u6: int = Field(60_000_000, ge=0)
-    max_imbalance_u6: int = Field(120_000_000, ge=0)
-    max_exposure_u6: int = Field(150_000_000, ge=0)
-    cutoff_s: float = Field(60.0, ge=0)
-    next_lead_s: float = Field(60.0, ge=0, description="quote the next window this long before it starts")
-    stale_market_ns: int = Field(750_000_000, gt=0)
-    stale_oracle_ns: int = Field(5_000_000_000, gt=0)
-    stale_spot_ns: int = Field(1_500_000_000, gt=0)
-    stale_spot_scale: float = Field(0.7, ge=0, le=1)
-    half_life_var_s: float = Field(30.0, gt=0)
-    half_life_drift_s: float = Field(120.0, gt=0)
-    drift_clamp: float = Field(0.0, ge=0)
-    var_ref: float = Field(1e-8, gt=0)
-    var_floor: float = Field(2.5e-9, gt=0, description="least variance of ln price per second")
-    k_vol: float = Field(0.15, ge=0)
-    k_spread: float = Field(0.10, ge=0)
-    k_time: float = Field(0.05, ge=0)
-    k_fast: float = Field(0.15, ge=0)
-    fast_move: float = Field(0.001, gt=0, description="|ln return| over 1 s that counts as fast (10 bps)")
-    target_ttl_ns: int = Field(500_000_000, ge=100_000_000, le=5_000_000_000)
-    refresh_ns: int = Field(100_000_000, ge=10_000_000)
-    warmup_ns: int = Field(300_000_000, ge=0)
-    witness_oracle_ns: int = Field(2_500_000_000, gt=0, description="no oracle print for so long while a spot venue moved ...")
-    witness_move: float = Field(0.0002, gt=0, description="... by this |ln return| (2 bps) since the last one: the oracle counts as stale at once")
-    spot_disagree: float = Field(0.002, gt=0, description="quote smaller when two spot venues' 1 s or 3 s ln returns differ by this (20 bps)")
-    oracle_disagree: float = Field(0.0075, gt=0, description="warn when spot and oracle differ by this in ln price (75 bps)")
-
-
 class Execution(Section):
+    dry_run: bool = Field(False, description="recommendations only: quotes are made and written, no order is ever sent, no other program's order is touched")
     min_update_interval_ms: float = Field(250.0, ge=0)
     reprice_ticks: int = Field(1, ge=1)
     resize_fraction: float = Field(0.10, ge=0, le=1)
@@ -147,14 +112,32 @@ class Execution(Section):
     difference_s: float = Field(10.0, gt=0, description="stop quoting when our books and the venue's differ for so long without an explanation")
     adopt: Literal["cancel", "keep"] = Field("cancel", description="orders of the account that we did not send: cancel them, or leave and count them")
     unknown_s: float = Field(10.0, gt=0, description="stop quoting when the fate of an order is unknown for so long")
+    lost_pause_s: float = Field(2.0, gt=0, description="after a post whose answer is lost: no post for so long; twice as long after each further one ...")
+    lost_pause_max_s: float = Field(30.0, gt=0, description="... up to this, until an answer comes")
     error_window_s: float = Field(60.0, gt=0)
     error_rate: float = Field(0.5, gt=0, le=1, description="stop quoting when this share of the posts in the window was refused or lost ...")
     error_min: int = Field(20, ge=1, description="... out of at least so many")
     error_pause_s: float = Field(30.0, gt=0)
     max_loss_u6: int = Field(0, ge=0, description="stop quoting when the result has fallen by this many dollars (1e-6) from its best in the last 24 h; 0: no limit")
+    max_loss_share: float = Field(0.0, ge=0, lt=1, description="... or by this share of what the account was worth then; 0: no limit")
     slow_ms: float = Field(500.0, gt=0, description="cancel everything when the venue's round trips take longer than this on average ...")
     fast_ms: float = Field(200.0, gt=0, description="... and quote again below this")
+    scoring_s: float = Field(30.0, ge=5, description="with strategy.rewards.enabled: how often the venue is asked which orders score")
     shed_at: float = Field(0.85, gt=0, le=1, description="leave out churn when more than this share of a rate bucket is used")
+
+
+class Settlement(Section):
+    """Merging full sets into dollars and redeeming what a window paid. The wallet decides the way: a key's own address (account.signature_type 0)
+    sends transactions itself, every other wallet has the relayer send them."""
+    enabled: bool = True
+    pause_merges: bool = Field(False, description="merge nothing; `mmbot merges pause` does the same to a running group")
+    merge_min_sets: float = Field(25.0, ge=0.01, description="merge a window's full sets from so many on")
+    ops_per_min: int = Field(6, ge=1, le=60, description="merges and redemptions per minute at most")
+    gap_s: float = Field(5.0, ge=0, description="least time between two of them")
+    poll_s: float = Field(1.0, gt=0, le=60, description="how often positions are looked at, and the operation under way is asked for")
+    retry_s: float = Field(30.0, gt=0, description="wait so long after a failure in a window; doubles with each further one, up to 16 times")
+    slow_s: float = Field(60.0, gt=0, description="say so when an operation takes longer")
+    confirmations: int = Field(3, ge=0, le=256, description="blocks on top of an EOA transaction before it counts; the relayer has its own rule")
 
 
 class Guardian(Section):
@@ -178,6 +161,7 @@ class Sim(Section):
     taker_delay_ms: float = Field(150.0, ge=0)
     settle_ms: float = Field(2000.0, ge=0, description="MATCHED to MINED, and again to CONFIRMED")
     cash_u6: int = Field(1_000_000_000, ge=0)
+    auto_redeem: bool = Field(False, description="shares of a resolved window turn into dollars by themselves, as the venue's operator does it when approved")
     probe_period_ms: float = Field(300.0, gt=0)
     faults: Path | None = Field(None, description="TOML schedule of faults to inject")
     shuffle_ms: float = Field(0.0, ge=0, le=1000, description="market and user frames come out of order and late by up to this, as the recorded ones did")
@@ -208,6 +192,7 @@ class Settings(BaseSettings):
     books: Books = Books()
     strategy: Strategy = Strategy()
     execution: Execution = Execution()
+    settlement: Settlement = Settlement()
     guardian: Guardian = Guardian()
     sim: Sim = Sim()
     cpu: Cpu = Cpu()
@@ -240,38 +225,20 @@ def paper_endpoints(base_port: int) -> dict[str, str]:
         "binance_ws_url": f"ws://{host}:{base_port + 4}", "polybolt_url": f"ws://{host}:{base_port + 5}/ws",
         "coinbase_ws_url": f"ws://{host}:{base_port + 6}", "bybit_ws_url": f"ws://{host}:{base_port + 7}/v5/public/spot", "geoblock_url": f"http://{host}:{base_port}/api/geoblock",
         "clock_url": f"http://{host}:{base_port}/sim/clock",
+        "relayer_url": f"http://{host}:{base_port}/relayer", "rpc_url": f"http://{host}:{base_port}/rpc",
     }
 
 
 def known_keys() -> list[str]:
     """Every dotted key a config may hold."""
-    keys = []
-    for name, field in Settings.model_fields.items():
-        sub = field.annotation
-        if isinstance(sub, type) and issubclass(sub, Section):
-            keys += [name, *(f"{name}.{k}" for k in sub.model_fields)]
-        else:
-            keys.append(name)
-    return keys
-
-
-def _explain(error: ValidationError, source: str) -> str:
-    lines = []
-    for e in error.errors():
-        key = ".".join(str(p) for p in e["loc"])
-        if e["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, known_keys(), 1, 0.0)
-            lines.append(f"{source}: unknown key {key!r}; the nearest valid key is {near[0]!r}")
-        else:
-            shown = "" if key.startswith("account.") else f" (got {e.get('input')!r})"
-            lines.append(f"{source}: {key}: {e['msg']}{shown}")
-    return "\n".join(lines)
+    return known(Settings)
 
 
 def _env_unknown() -> list[str]:
     keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
-    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_AUTOSTART_FEED_COINBASE", "MMBOT_AUTOSTART_FEED_BYBIT"}
-    keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_KILL_SEED", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS", "MMBOT_CAPTURES"}    # what tests take
+    keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_AUTOSTART_FEED_COINBASE", "MMBOT_AUTOSTART_FEED_BYBIT",
+             "MMBOT_AUTOSTART_PROGRAMME"}
+    keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_KILL_RUNS", "MMBOT_KILL_SEED", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS", "MMBOT_CAPTURES", "MMBOT_DATA"}    # what tests take
     bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
     return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]
 
@@ -302,4 +269,4 @@ def load(path: str | Path | None = None, **overrides: Any) -> Settings:
     try:
         return Settings(**data)
     except ValidationError as e:
-        raise UserError(_explain(e, str(path))) from None
+        raise UserError("\n".join(f"{path}: {line}" for line in explained(e, model=Settings))) from None

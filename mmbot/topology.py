@@ -33,8 +33,9 @@ RINGS = {
     "md.coinbase": RingSpec(r.SPOT, 4096),
     "md.bybit": RingSpec(r.SPOT, 4096),
     "user": RingSpec(r.USER, 1024),
-    "decisions": RingSpec(r.TARGET, 2048),
+    "decisions": RingSpec(r.TARGET, 32768),     # ten minutes and more of `mmbot why`
     "orders": RingSpec(r.ORDER_EVENT, 2048),
+    "settlement": RingSpec(r.SETTLEMENT, 256),
 }
 SEQLOCKS = {
     "markets": SeqlockSpec(r.MARKETS),
@@ -44,8 +45,12 @@ SEQLOCKS = {
     "account": SeqlockSpec(r.ACCOUNT),
     "own": SeqlockSpec(r.OWN, r.MARKET_SLOTS),
     "guard": SeqlockSpec(r.GUARD),
-    "params": SeqlockSpec(r.PARAMS),
+    "params": SeqlockSpec(r.PARAMS_BLOCK),
+    "params_next": SeqlockSpec(r.PARAMS_BLOCK),
+    "programme": SeqlockSpec(r.PROGRAMME, r.MARKET_SLOTS),
 }
+#: segments that no process of the group writes but a person's command (`mmbot params set`), which holds the writer's lock while it does
+OPERATOR = {"params_next": "mmbot params"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Process:
     wait: "spin" (owns a CPU), "epoll" (sleeps in its event loop), "doorbell" (epoll, plus a FIFO others ring).
     cpu: "hot" (a CPU of its own when there are two or more), "shared", "idle" (shared, SCHED_IDLE).
     reads_vitals: reads the vitals pages of all other processes. switch: the key of the [feeds] table that turns it off, "" when it always runs.
+    strategy: the strategy that needs it, "" when all do.
     """
     name: str
     writes: tuple[str, ...]
@@ -66,12 +72,13 @@ class Process:
     priority: int = 100
     reads_vitals: bool = False
     switch: str = ""
+    strategy: str = ""
     note: str = ""
 
     @property
     def optional(self) -> bool:
         """Can a profile or a switch leave this process out?"""
-        return bool(self.switch) or len(self.profiles) < 2
+        return bool(self.switch or self.strategy) or len(self.profiles) < 2
 
 
 PROCESSES = (
@@ -92,12 +99,17 @@ PROCESSES = (
     Process("feed_bybit", ("md.bybit",), (), priority=30, switch="bybit",
             note="Bybit best bid/ask and trades"),
     Process("core", ("targets", "decisions", "params"),
-            ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit", "markets", "book", "oracle", "account", "own", "guard"),
-            cpu="hot", wait="spin", nice=-10, priority=40, note="records in, desired quotes out"),
-    Process("executor", ("account", "own", "orders"), ("targets", "markets", "user", "guard"), wait="doorbell", nice=-5, priority=50,
+            ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit", "markets", "book", "oracle", "account", "own", "guard", "params_next",
+             "programme"), cpu="hot", wait="spin", nice=-10, priority=40, note="records in, desired quotes out"),
+    Process("programme", ("programme",), ("targets", "book", "account", "params"), nice=5, priority=45, strategy="programme",
+            note="solves the linear programme of the strategy of that name"),
+    Process("executor", ("account", "own", "orders"), ("targets", "markets", "user", "guard", "params", "settlement"),
+            wait="doorbell", nice=-5, priority=50,
             note="desired quotes x live orders; the only one that spends money"),
     Process("guardian", ("guard",), ("account", "markets"), wait="epoll", nice=-5, priority=60, reads_vitals=True,
             note="heartbeat chain and panic cancel"),
+    Process("settler", ("settlement",), ("markets", "account", "own"), wait="epoll", nice=10, priority=70,
+            note="merges full sets, redeems after resolution"),
     Process("awake", (), (), cpu="idle", wait="spin", priority=90,
             note="keeps the shared CPU out of its sleep states (SCHED_IDLE)"),
 )
@@ -110,15 +122,20 @@ EARLY_BELLS = {n: ("executor",) for n in ("md.market", "md.oracle", "md.binance"
 
 
 def writer_of(segment: str) -> str:
-    """Name of the one process that writes ``segment``; vitals pages belong to their process."""
+    """Name of the one process (or command) that writes ``segment``; vitals pages belong to their process."""
     if segment.startswith("vitals."):
         return segment.removeprefix("vitals.")
-    return next(p.name for p in PROCESSES if segment in p.writes)
+    return OPERATOR.get(segment) or next(p.name for p in PROCESSES if segment in p.writes)
 
 
-def processes(profile: str, feeds: object = None) -> tuple[Process, ...]:
-    """Rows that run in ``profile``, in start order; ``feeds``: the [feeds] table, whose switched-off rows are left out."""
-    rows = (p for p in PROCESSES if profile in p.profiles and (not p.switch or feeds is None or getattr(feeds, p.switch)))
+def processes(profile: str, cfg: object = None) -> tuple[Process, ...]:
+    """Rows that run in ``profile``, in start order. ``cfg``: the settings, whose switched-off feeds and unused strategies are left out;
+    without them, the rows that run by default."""
+    def wanted(p: Process) -> bool:
+        if p.strategy:
+            return cfg is not None and p.strategy in {cfg.strategy.of(d).strategy for d in r.DURATIONS}
+        return not p.switch or cfg is None or getattr(cfg.feeds, p.switch)
+    rows = (p for p in PROCESSES if profile in p.profiles and wanted(p))
     return tuple(sorted(rows, key=lambda p: p.priority))
 
 

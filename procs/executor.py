@@ -1,6 +1,7 @@
 """Process `executor`: desired quotes x live orders -> posts and cancels. The only process that spends money. Wiring only.
 
-Writes: `account`, `own`, `orders`, the order journal. Reads: `targets`, `markets`, `user`, `guard`. Woken by its doorbell, and every 5 ms anyway.
+Writes: `account`, `own`, `orders`, the order journal. Reads: `targets`, `markets`, `user`, `guard`, `params`, `settlement` and
+the settler's journal. Woken by its doorbell, and every 5 ms anyway.
 Can go wrong: see `mmbot.execution.manager` and `recovery`; the account state stays BOOT or RECONCILING, and nothing is quoted, until the
 venue's orders and trades have been read.
 """
@@ -17,12 +18,17 @@ from mmbot.execution.manager import Links, OrderManager
 from mmbot.execution.order_journal import OrderJournal
 from mmbot.execution.pool import SignedPool
 from mmbot.execution.recovery import Recovery
-from mmbot.execution.rest import RestClient
+from mmbot.execution.order import LIVE
+from mmbot.execution.rest import RestClient, VenueError
+from mmbot.execution.settlements import Settlements
 from mmbot.execution.signing import OrderSigner, Salts
 from mmbot.execution.wire import Requests
+from mmbot.settlement.journal import FILE
+from shm_layout.records import DURATIONS
 from shm_layout.seqlock import read
 
 RESOLVE_S, WATCH_S, WANT_S, TEND_S = 0.02, 0.02, 0.1, 1.0
+SCORING_IDS = 100               # orders named in one question
 
 
 class Report:
@@ -39,17 +45,20 @@ def build(actor: Actor, who) -> tuple[OrderManager, Gateway]:
     posts = max(1, cfg.execution.connections // 2)
     pools = [ConnectionPool(cfg.venue.clob_url, n, cfg.execution.request_timeout_s, requests.get_public("/ok"), on_event=_counter(actor))
              for n in (posts, max(1, cfg.execution.connections - posts))]
-    gateway = Gateway(requests, *pools)
+    gateway = Gateway(requests, *pools, dry_run=cfg.execution.dry_run)
     pool = SignedPool(OrderSigner(who, cfg.venue.chain_id), Salts(), int(cfg.execution.pool_max_age_s * 1e9), cfg.execution.pool_radius_ticks)
     user = actor.ring_readers["user"]
     user.link[0] = max(int(user.link[0]) - 1, 0)     # the newest record says whether the user channel is up, and on which connection
     readers = actor.seqlock_readers
     links = Links(readers["targets"], readers["markets"], readers["guard"], user, actor.seqlock_writers["account"],
-                  actor.seqlock_writers["own"], actor.ring_writers["orders"])
+                  actor.seqlock_writers["own"], actor.ring_writers["orders"], params=readers["params"])
     journal = OrderJournal(cfg.run.path / "journal" / "orders.log")
-    manager = OrderManager(cfg.execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
+    execution = cfg.execution.model_copy(update={"adopt": "keep"}) if cfg.execution.dry_run else cfg.execution      # a dry run leaves others' orders alone
+    manager = OrderManager(execution, gateway, pool, journal, links, Report(actor), mono_ns, actor.clock.now_ns,
                            cfg.guardian.reserved_cancels)
-    manager.max_exposure_u6 = cfg.strategy.max_exposure_u6
+    manager.max_exposure_u6 = max(cfg.strategy.max_exposure_u6, 1)      # until the core says what it trades with
+    manager.read_params()
+    manager.settlements = Settlements(manager, actor.ring_readers["settlement"], cfg.run.path / FILE)
     _count_on(manager, links.account)
     return manager, gateway
 
@@ -58,7 +67,7 @@ def _count_on(manager: OrderManager, account) -> None:
     """Go on counting where an earlier life of this process stopped: the account's memory outlives it."""
     if read(account.mem, 0, account.words) > 0:
         before = account.rec[0]
-        manager.n_orders, manager.n_cancels, manager.n_rejects = (int(before[n]) for n in ("orders", "cancels", "rejects"))
+        manager.n_orders, manager.n_cancels, manager.n_rejects, manager.n_late = (int(before[n]) for n in ("orders", "cancels", "rejects", "late"))
         manager.user_deaf = int(before["user_deaf"])
 
 
@@ -81,12 +90,26 @@ async def _resolve(manager: OrderManager, recovery: Recovery) -> None:
             await recovery.resolve_unknown()
 
 
-async def _compare(recovery: Recovery, every_s: float) -> None:
-    """Compare with the venue now and then, and at once when sight was lost."""
+async def _compare(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
+    """Compare with the venue now and then, and at once when sight was lost; read balances that a sale waits for."""
     while True:
         await asyncio.sleep(WATCH_S)
         if recovery.due(every_s):
             await recovery.compare()
+        if manager.short:
+            await recovery.read_sellable()
+
+
+async def _ask_scoring(manager: OrderManager, reads: RestClient, every_s: float, warn) -> None:
+    """Ask the venue now and then which of the orders that rest earn liquidity rewards."""
+    while True:
+        await asyncio.sleep(every_s)
+        ids = [o.order_id for w in manager.by_market.values() for o in w.orders.values() if o.state == LIVE][:SCORING_IDS]
+        try:
+            manager.scoring = sum((await reads.scoring(ids)).values())
+        except VenueError as e:
+            manager.scoring = -1
+            warn("scoring", f"which orders earn rewards is not known: {e}")
 
 
 async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> None:
@@ -94,7 +117,7 @@ async def _serve(manager: OrderManager, recovery: Recovery, every_s: float) -> N
     await recovery.start()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_resolve(manager, recovery))
-        tasks.create_task(_compare(recovery, every_s))
+        tasks.create_task(_compare(manager, recovery, every_s))
         tasks.create_task(_every(WANT_S, manager.want_signed))
         tasks.create_task(_every(TEND_S, manager.tend))
 
@@ -135,6 +158,8 @@ async def main(actor: Actor) -> None:
             await _open_dry_line(gateway, actor)
         ends = [asyncio.create_task(actor.stopped.wait()), asyncio.create_task(_serve(manager, recovery, cfg.execution.reconcile_s)),
                 _crash_watch()]
+        if any(cfg.strategy.of(d).rewards.enabled for d in DURATIONS):
+            ends.append(asyncio.create_task(_ask_scoring(manager, reads, cfg.execution.scoring_s, actor.warn)))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         actor.on_bell = None
         for end in ends:

@@ -32,6 +32,8 @@ RESTART_NS = 60_000_000_000     # ... but not more often than this: it costs the
 REFUSED_NS = 2_000_000_000      # REST is left alone for so long after it refused or was away
 DATA_TIMEOUT_S = 5.0
 MAX_ANSWER_BYTES = 4 << 20
+PING_S = 10.0
+PING_FAST_S = 1.0               # ... when the core stops quoting on slow answers
 _MS = 1_000_000
 _FOLLOWED = (r.MS_ANNOUNCED, r.MS_OPEN, r.MS_CLOSED)
 
@@ -76,21 +78,22 @@ class MarketFeed:
         self._ring, self._book = actor.ring_writers["md.market"].mem, actor.seqlock_writers["book"].mem
         self._vitals, self._hop = actor.vitals.mem, hop_base("recv_pub")
         self._restart_ns = -RESTART_NS
+        self._rtt_ns = 0
         self._rows_ns = self._seen_version = self._table = 0
         self._live: set[int] = set()
         self._seen = {"unknown": 0, "frames_late": 0, "duplicates": 0}
 
     def _plan(self, n: int) -> Plan:
-        channel = self.channel
+        channel, watched = self.channel, self.actor.cfg.strategy.capital.latency_kill_ns > 0
         return Plan(self.actor.cfg.venue.ws_url + "/market", lambda now_ns: self.on_connect(now_ns, n),
                     lambda data, t_recv_ns: channel.on_frame(data, t_recv_ns, n), lambda now_ns: channel.link_lost(now_ns, n),
-                    expects_data=self.expects_data, ping_s=10, data_timeout_s=DATA_TIMEOUT_S, silence_timeout_s=30, overlap=True,
+                    expects_data=self.expects_data, ping_s=PING_FAST_S if watched else PING_S, data_timeout_s=DATA_TIMEOUT_S, silence_timeout_s=30, overlap=True,
                     name="abcd"[n])
 
     def publish(self, market: mc.Market) -> None:
         """Stamp one record and put it where others see it."""
         now = mono_ns()
-        market.cells[mc.T_PUB_WORD] = now
+        market.cells[mc.T_PUB_WORD], market.cells[mc.RTT_WORD] = now, self._rtt_ns
         publish(self._ring, market.rec)
         self.actor.ring_bells("md.market")
         write(self._book, market.slot, market.rec)
@@ -129,6 +132,7 @@ class MarketFeed:
 
     def look(self, now_ns: int) -> None:
         """Follow the table, judge streams and books, ask REST, ask for snapshots."""
+        self._rtt_ns = min((n for c in self.clients if c.connected and (n := c.round_trip.average_ns)), default=0)
         if now_ns - self._rows_ns >= ROWS_NS:
             self._rows_ns = now_ns
             self._follow(now_ns)

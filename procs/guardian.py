@@ -4,6 +4,7 @@ Writes: `guard` (may we quote, and if not why). Reads: the vitals page of every 
 It beats the venue's heartbeat only while core, executor and feeds are sound. When one is not, it takes the permission to quote away
 (the executor then wants nothing), and cancels everything of the account itself, without the executor's help, until the venue lists no
 order of ours. If this process dies too, nobody beats, and the venue cancels everything by itself 10 to 15 s after the last beat.
+In a dry run there are no orders of ours: it judges, but neither beats (a chain that ends cancels for the whole account) nor cancels.
 It also keeps out of markets where we may not trade: an address or account that the venue does not serve, clocks that differ.
 Can go wrong: the venue cannot be reached (reason venue_unreachable; it keeps trying); another program beats for the same API key
 (heartbeat_refused: the chain is left to it, and nothing is quoted while nobody can stop us).
@@ -66,7 +67,7 @@ class Guardian:
 
     def __init__(self, actor: Actor):
         cfg = actor.cfg
-        self.actor, self.cfg = actor, cfg.guardian
+        self.actor, self.cfg, self.dry_run = actor, cfg.guardian, cfg.execution.dry_run
         self.auth = L2Auth(credentials(cfg))
         self.requests = Requests(cfg.venue.clob_url, self.auth)
         probe = self.requests.get_public("/ok")
@@ -103,9 +104,9 @@ class Guardian:
         seen = {name: self._see(name) for name in WATCHED}
         now = mono_ns()
         self.process_bits = decide(seen, now, int(self.cfg.unsound_ms * 1e6))
-        self.armed = self.armed or seen["executor"].state == RUN
+        self.armed = (self.armed or seen["executor"].state == RUN) and not self.dry_run
         changed = watch.step(self.process_bits | self._venue_bits(now), now)
-        if watch.panic:
+        if watch.panic and not self.dry_run:
             self.last_panic_ns = now
             actor.vitals.event("panics")
             self.panic.begin()
@@ -123,7 +124,7 @@ class Guardian:
         actor, watch = self.actor, self.watch
         names = ", ".join(guard_names(watch.reasons))
         if watch.panic:
-            actor.error("panic", f"not sound: {names}; cancelling everything")
+            actor.error("panic", f"not sound: {names}; " + ("a dry run: nothing to cancel" if self.dry_run else "cancelling everything"))
         elif watch.allowed:
             actor.vitals.event("allows")
         actor.log.info("quoting {}: {}", "allowed" if watch.allowed else "stopped", names or "all sound")
@@ -170,7 +171,7 @@ class Guardian:
         """One beat each beat_s while all processes are sound; strictly one at a time."""
         while True:
             answered = True
-            if self.process_bits or self.judge.holding(mono_ns()):
+            if self.dry_run or self.process_bits or self.judge.holding(mono_ns()):
                 self.judge.pause()
             else:
                 while await self.beat():

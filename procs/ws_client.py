@@ -16,6 +16,7 @@ import picows
 from picows import WSListener, WSMsgType, WSTransport
 
 from mmbot.clock import mono_ns
+from mmbot.venues.round_trip import RoundTrip
 
 #: frames beyond this are not even buffered: picows drops the connection and it is made anew
 MAX_FRAME_BYTES = 16 << 20
@@ -37,6 +38,7 @@ class Plan:
     on_tick(now_ns) ten times a second while connected; on_pong(now_ns) when PONG came, which says that all we sent before was read (a ping
     follows the first messages). ping_s 0: no text ping. data_timeout_s 0: no limit on the age of data; it counts
     while expects_data() is true. silence_timeout_s 0: no limit on the age of anything received, PONG included.
+    `WsClient.round_trip` measures what answers the text ping.
     alert_s 0: nobody is told of silence; else an error is raised once per episode without data for so long, connected or not.
     life_s 0: no limit; else the link is replaced at that age, before the venue cuts it.
     overlap: a suspected or aged link is dropped when its successor is up (`on_connect` without `on_lost`), not before.
@@ -85,6 +87,7 @@ class Listener(WSListener):
         if kind == WSMsgType.TEXT and frame.fin:
             payload = frame.get_payload_as_memoryview()
             if len(payload) == 4 and payload == b"PONG":
+                client.round_trip.answered(now)
                 client.plan.on_pong(now)
                 return
             client.on_payload(self, payload, now)
@@ -138,6 +141,7 @@ class WsClient:
         self.heard_ns = self.data_ns = 0
         self.frames = self.bytes = self.connections = 0
         self.close_code = 0
+        self.round_trip = RoundTrip()
         self._made_ns = self._fed_ns = 0
         self._alarmed = False
         self._suspicion = ""
@@ -156,6 +160,10 @@ class WsClient:
             return False
         link.transport.send(WSMsgType.TEXT, message)
         return True
+
+    def _ping(self, now: int) -> None:
+        if self.send(self.plan.ping):
+            self.round_trip.sent(now)
 
     def restart(self, why: str) -> None:
         """Give this connection up and make a new one; with `Plan.overlap` the new one first."""
@@ -179,8 +187,9 @@ class WsClient:
                 self.send(message)
         except Exception as e:
             self._crashed(link, e)
+        self.round_trip.reset()
         if self.plan.ping_s:
-            self.send(self.plan.ping)
+            self._ping(now)
         if old is not None:
             old.drop()
         self.actor.log.info("connected to {}", self._who)
@@ -245,7 +254,8 @@ class WsClient:
             ticked_ns = now
             if self.plan.ping_s and now - ping_ns >= self.plan.ping_s * _S:
                 ping_ns = now
-                self.send(self.plan.ping)
+                self._ping(now)
+            self.round_trip.look(now)
             self.plan.on_tick(now)
             self._count()
             self._alarm(now)

@@ -22,7 +22,7 @@ from shm_layout.records import LAYOUT_HASH
 #: caches of this many builds are kept; older ones go when a new one is made
 CACHES_KEPT = 8
 _SOURCES = ("shm_layout/*.py", "mmbot/books/*.py", "mmbot/signals/*.py", "mmbot/quoting/*.py", "mmbot/risk/*.py",
-            "mmbot/core.py", "mmbot/clock.py")
+            "mmbot/core/*.py", "mmbot/clock.py")
 
 
 def sources_hash(root: Path) -> str:

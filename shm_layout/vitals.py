@@ -51,6 +51,7 @@ EVENTS = (
     "unknown", "adopted", "reconciles", "reconcile_diffs", "signed", "pool_hits", "pool_misses", "rehearsals", "throttled",
     "beats", "beats_failed", "panics", "allows", "rolls", "journal_writes", "seqlock_busy", "housekeepings", "logs_dropped",
     "freezes", "false_alarms", "probes", "duplicates", "rereads", "late_acks", "reposts", "reversals", "deaf", "halts",
+    "post_pauses", "takes", "merges", "redeems", "settlements_failed",
 )
 EVENTS_MAX, LINKS_MAX, ERRORS_MAX = 64, 12, 8
 SUB_BITS = 5                                   # 32 sub-buckets per octave

@@ -1,7 +1,7 @@
 """The book of one window without our own orders: what everybody else bids and asks.
 
-Owns: the OTHERS record (the newest top of book, and what of ours is in it). Written by `take_book` and `take_own`, read by `best`; all
-three are called by the core only. Everything is in Up terms: own Up bids and Down offers rest on the bid side, Down bids at p and Up
+Owns: the OTHERS record (the newest top of book, and what of ours is in it). Written by `take_book` and `take_own`, read by `best` and
+`sizes`; all are called by the core only. Everything is in Up terms: own Up bids and Down offers rest on the bid side, Down bids at p and Up
 offers rest on the ask side, a Down price p standing at 1 - p.
 
 Why: a fair value that is read off our own quotes refers to itself. In a wide book we are the best on both sides, the mid is our own,
@@ -24,7 +24,7 @@ of which all visible levels are ours counts as empty.
 """
 
 import numpy as np
-from numba import from_dtype, int64, njit, types, void
+from numba import float64, from_dtype, int64, njit, types, void
 
 from shm_layout import records as r
 
@@ -165,3 +165,25 @@ def best(others, now_ns):
             if level.own_u6 != level.shown_u6 and (others.review_ns == 0 or level.until_ns < others.review_ns):
                 others.review_ns = level.until_ns
     return _first(others, _BID), _first(others, _ASK)
+
+
+@njit(types.UniTuple(float64, 5)(OTHERS_T, int64, int64), cache=True)
+def sizes(others, side, n):
+    """What the others show on a side (0 bids, 1 asks), as `best` last found it.
+
+    Returns (shares at their best price, shares in all visible levels, shares in their first ``n`` levels, mean price of those in dollars, price of the deepest
+    level), 0 where there is none; all 0 when ``n`` is 0.
+    """
+    best_size = depth = first = worth = last = 0.0
+    level = 0
+    for i in range(others.n[side] if n > 0 else 0):
+        if others.rest_u6[side, i] != _OURS:
+            size, last = others.rest_u6[side, i] * 1e-6, others.px_e4[side, i] * 1e-4
+            depth += size
+            if level == 0:
+                best_size = size
+            if level < n:
+                first += size
+                worth += size * last
+            level += 1
+    return best_size, depth, first, worth / first if first > 0.0 else 0.0, last

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from mmbot.cli import faults, keys, venue
-from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, TapeOption, running_settings, settings
+from mmbot.cli import calibrate, faults, keys, merges, params, venue, why
+from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, StrategyOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
 NOT_RUNNING = 3
@@ -24,6 +24,8 @@ simulator = typer.Typer(invoke_without_command=True)
 app.add_typer(shm, name="shm")
 app.add_typer(simulator, name="sim")
 app.add_typer(keys.app, name="keys")
+app.add_typer(params.app, name="params")
+app.add_typer(merges.app, name="merges")
 
 
 @app.callback()
@@ -63,22 +65,23 @@ def _view_or_exit(config: str | None, context: typer.Context, as_json: bool):
 @app.command("run")
 def run_command(context: typer.Context, config: ConfigOption = None,
         seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, show_default=False, help="Stop by itself after so long.")] = None,
-        as_json: JsonOption = False, speed: SpeedOption = None, tape: TapeOption = None) -> None:
+        as_json: JsonOption = False, speed: SpeedOption = None, tape: TapeOption = None, strategy: StrategyOption = None) -> None:
     """Run in the foreground: start, live screen, stop, summary."""
     from mmbot.ops.account import unlocked
 
-    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape))
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy))
     from mmbot.cli import run as foreground
 
     foreground.run(cfg, seconds, as_json)
 
 
 @app.command()
-def up(context: typer.Context, config: ConfigOption = None, speed: SpeedOption = None, tape: TapeOption = None) -> None:
+def up(context: typer.Context, config: ConfigOption = None, speed: SpeedOption = None, tape: TapeOption = None,
+       strategy: StrategyOption = None) -> None:
     """Start the group in the background and wait until every process runs."""
     from mmbot.ops.account import unlocked
 
-    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape))
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy))
     from mmbot.clock import mono_ns
     from mmbot.ops.group import Group
 
@@ -130,8 +133,10 @@ def status(context: typer.Context, config: ConfigOption = None, as_json: JsonOpt
         console = _console()
         wide = console.width >= WIDE
         for part in (render.headline(picture), render.processes(picture.processes, errors=wide), render.markets(picture.markets, wide),
-                     render.account(picture.account), *render.warnings(picture)):
-            console.print(part)
+                     render.account(picture.account), render.split_line(picture.account), render.settlement(picture.settlement),
+                     *render.warnings(picture)):
+            if part is not None:
+                console.print(part)
     if not running:
         raise typer.Exit(NOT_RUNNING)
 
@@ -176,7 +181,22 @@ def latency(context: typer.Context, config: ConfigOption = None, as_json: JsonOp
         console.print(render.latency(hops, shapes, words=console.width >= WIDE))
 
 
+@app.command()
+def hedge(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What can be done about each unpaired position: hold, sell, or buy the other side and merge."""
+    view, _ = _view_or_exit(config, context, as_json)
+    from mmbot.cli import render
+
+    found = view.hedges()
+    if as_json:
+        print(json.dumps({"hedges": [{"slug": m.slug, **h._asdict(), "options": [o._asdict() for o in h.options]} for m, h in found]}))
+    else:
+        _console().print(render.hedges(found) if found else "nothing is unpaired")
+
+
 venue.register(app)
+calibrate.register(app)
+why.register(app)
 
 
 # ---- tools

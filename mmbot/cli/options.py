@@ -18,6 +18,9 @@ SpeedOption = Annotated[float | None, typer.Option("--speed", metavar="N", show_
 TapeOption = Annotated[str | None, typer.Option("--tape", metavar="NAME", show_default=False,
                                                 help="Paper: which recording the exchange replays (sim.tape).")]
 
+StrategyOption = Annotated[str | None, typer.Option("--strategy", metavar="NAME", show_default=False,
+                                                    help="Which strategy draws the quotes (strategy.strategy).")]
+
 
 def settings(path: str | None, context: typer.Context | None = None, **overrides: object) -> config.Settings:
     """Settings for a command. ``overrides`` (``sim__speed=2``; None means not given) beat environment and file."""

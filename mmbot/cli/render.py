@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView
-from shm_layout.records import BUY, window_of
+from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, SettlementView
+from mmbot.venues.round_trip import band
+from shm_layout.records import BUY, SK_MERGE, SS_CONFIRMED, SS_FAILED, window_of
 
 STATE_STYLE = {"RUN": "green", "BOOT": "yellow", "HALT": "dim", "HUNG": "bold yellow", "DEAD": "bold red", "BACKOFF": "bold red",
                "FATAL": "bold white on red"}
@@ -107,11 +108,16 @@ def processes(rows: tuple[ProcessView, ...], errors: bool = True, compact: bool 
 
 
 def warnings(p: Picture) -> list[Text]:
-    """What a person should know beyond the first line: the venue's mode, halts, differences, deafness, reversed fills, books not to be trusted.
+    """What a person should know beyond the first line: processes that stay down, the venue's mode, halts, differences, deafness,
+    reversed fills, books not to be trusted.
 
     Nothing at all while all is well.
     """
     a, out = p.account, []
+    for x in p.processes:
+        if x.state in ("EXITED", "FATAL"):
+            why = x.last_error.removeprefix("crash_loop: ") if x.last_error else f"see log/{x.name}.log, then `mmbot restart {x.name}`"
+            out.append(("down", f"{x.name} is not started any more: {why}"))
     if a.venue_mode != "normal":
         left = "" if a.venue_mode_left_s is None else f" for {clock_text(a.venue_mode_left_s)}"
         out.append((f"venue {a.venue_mode}", f"the venue is in this mode{left}"))
@@ -121,10 +127,15 @@ def warnings(p: Picture) -> list[Text]:
         out.append(("difference", f"our books and the venue's differ for {clock_text(a.difference_s)}: `mmbot reconcile` names it"))
     if a.unknown:
         out.append(("unknown", f"the fate of {a.unknown} orders is not known yet"))
+    if a.late:
+        out.append(("late", f"{a.late} of {a.orders} orders ({100 * a.late / max(a.orders, 1):.2g}%) reached the venue past their deadline; their fills came to "
+                            f"{a.late_result:+.2f} dollars"))
     if a.deaf:
         out.append(("deaf", f"the user channel did not show {a.deaf} times what the venue had acknowledged"))
     if a.reversed:
         out.append(("reversed", f"{a.reversed} fills failed at settlement and were taken back"))
+    if p.rtt_ms is not None and (slow := band(int(p.rtt_ms * 1e6))) in ("degraded", "critical"):
+        out.append((f"latency {slow}", f"PINGs of the market channel take {p.rtt_ms:.0f} ms on average"))
     for m in p.markets:
         if m.frozen or m.suspect:
             out.append(("frozen" if m.frozen else "suspect", f"the book of {window_text(m)} " + ("stands still while the market moves" if m.frozen
@@ -226,6 +237,56 @@ def account(a: AccountView) -> Table:
     t = table("account", *((h, "right") for h in ("cash", "exposure", "PnL (mid)", "orders", "cancels", "fills", "rejects", "live", "volume")))
     t.add_row(money(a.cash), money(a.exposure), pnl_text(a.pnl), *(str(n) for n in (a.orders, a.cancels, a.fills)),
               Text(str(a.rejects), style="yellow" if a.rejects else ""), str(a.live_orders), money(a.volume))
+    return t
+
+
+def hedges(found) -> Table:
+    """One block per unpaired position, the option of the best expectation first (`mmbot.inventory.hedge`)."""
+    t = table("unpaired", ("window", "left"), ("held", "left"), ("option", "left", "bold"), ("cash now", "right"), ("worst", "right"), ("best", "right"),
+              ("expected", "right"), ("fee", "right", "dim"), ("breakeven", "right"))
+    for m, h in found:
+        for i, o in enumerate(h.options):
+            held = f"{h.unpaired_u6 / 1e6:,.2f} {('Up', 'Down')[h.token]} for {money(h.cost_u6 / 1e6)}"
+            t.add_row(*(("", "") if i else (window_text(m), held)), o.name, pnl_text(o.cash_u6 / 1e6), pnl_text(o.worst_u6 / 1e6), pnl_text(o.best_u6 / 1e6),
+                      pnl_text(o.expected_u6 / 1e6), money(o.fee_u6 / 1e6), f"{o.breakeven:.3f}")
+    return t
+
+
+def split(a: AccountView) -> list[tuple[str, float]]:
+    """Where the result comes from, in words: the first four sum to it."""
+    return [("spread", a.spread), ("adverse selection", a.adverse), ("inventory", a.inventory), ("fees", -a.fees), ("rebates, at most", a.rebate)]
+
+
+def split_line(a: AccountView) -> Text:
+    """The parts of the result in one line, and how many orders earn liquidity rewards where the venue is asked."""
+    line = Text.assemble(*(part for name, value in split(a) for part in ((f"{name} ", "dim"), pnl_text(value), "  ")))
+    return line.append(f"{a.scoring} of {a.live_orders} orders score") if a.scoring >= 0 else line
+
+
+def settlement(v: SettlementView) -> Text | None:
+    """What the settler has done, in one line; None when there is nothing to tell."""
+    if v.quiet:
+        return None
+    line = Text.assemble(("settled  ", "bold"), ("merged ", "dim"), f"{money(v.merged)} ", (f"({v.merges})  ", "dim"), ("redeemed ", "dim"),
+                         f"{money(v.redeemed)} ", (f"({v.redeems})", "dim"), overflow="ellipsis", no_wrap=True)
+    for text, style in ((f"{v.under_way} under way" if v.under_way else "", "cyan"), ("merges are paused" if v.paused else "", "yellow"),
+                        (f"{v.failed} failed, last {v.last_failure}" if v.last_failure else "", "yellow")):
+        if text:
+            line.append(f"  {text}", style=style)
+    return line
+
+
+def settlements(rows) -> Table:
+    """Operations of the settler (`mmbot.settlement.journal.Op`)."""
+    t = table("settled", ("no.", "right", "dim"), ("when", "left", "dim"), ("window", "left"), ("what", "left"), ("Up", "right", UP_STYLE),
+              ("Down", "right", DOWN_STYLE), ("dollars", "right", "bold"), ("result", "right"), ("state", "left"))
+    for o in rows:
+        when = datetime.fromtimestamp(o.wall_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+        done = o.state == SS_CONFIRMED
+        state = Text("done" if done else "failed" if o.state == SS_FAILED else "under way", style="green" if done else "yellow")
+        t.add_row(str(o.number), when, window_name(*window_of(o.market_id)), "merge" if o.kind == SK_MERGE else "redeem", f"{o.up_u6 / 1e6:,.2f}",
+                  f"{o.down_u6 / 1e6:,.2f}", money(o.payout_u6 / 1e6), pnl_text((o.payout_u6 - o.cost_u6) / 1e6) if done else NONE,
+                  Text.assemble(state, (f" {o.reason}" if o.reason else "", "dim")))
     return t
 
 

@@ -131,7 +131,10 @@ def summary(cfg: config.Settings, tally: Tally, took_s: float, wide: bool) -> St
     cells = [("orders", str(d["orders"])), ("cancels", str(d["cancels"])), ("fills", str(d["fills"])), ("rejects", str(d["rejects"])),
              ("PnL at mid", render.pnl_text(d["pnl"])), ("cash", render.money(p.account.cash)), ("volume", render.money(p.account.volume)),
              ("first resting order", first), ("still live", str(p.account.live_orders)), ("halts", str(len(d["halts"]))),
-             ("restarts", str(sum(x.restarts for x in p.processes))), ("ran", render.clock_text(took_s))]
+             ("late orders", str(p.account.late)), ("their fills", render.pnl_text(p.account.late_result)),
+             ("restarts", str(sum(x.restarts for x in p.processes))), ("ran", render.clock_text(took_s)),
+             *((name, render.pnl_text(value)) for name, value in render.split(p.account)),
+             ("merged", render.money(p.settlement.merged)), ("redeemed", render.money(p.settlement.redeemed))]
     for i in range(0, len(cells), 4):
         facts.add_row(*(Text.assemble((f"{k} ", "dim"), v) for k, v in cells[i:i + 4]))
     windows = render.table("windows", ("window", "left"), ("quoted", "left"), ("Up shares", "right", render.UP_STYLE), ("avg", "right"),

@@ -65,7 +65,9 @@ class Screen:
         result = Text.assemble(("PnL at mid ", "dim"), render.pnl_text(a.pnl), " ")
         room = width - facts.cell_len - result.cell_len - 6 if width >= WIDE else width - result.cell_len - 6
         result.append(render.sparkline(tuple(self._pnl)[-max(room, 1):], from_zero=False), style="green" if a.pnl >= 0 else "red")
-        return boxed("account", beside([facts, result], True, "right") if width >= WIDE else Group(facts, result))
+        top = beside([facts, result], True, "right") if width >= WIDE else Group(facts, result)
+        settled = render.settlement(p.settlement)
+        return boxed("account", Group(top, settled) if settled is not None else top)
 
     def _trouble(self, p: Picture) -> list[Text]:
         """Processes that are not well, and complaints that are not old."""

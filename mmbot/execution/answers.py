@@ -9,22 +9,25 @@ and cancelled at once. That holds for one that was given up as absent, too.
 """
 
 from mmbot.execution.http1 import UnknownOutcome
-from mmbot.execution.order import CANCELING, DONE, LIVE, PENDING, Order, id_words_of
+from mmbot.execution.order import CANCELING, DONE, LIVE, MAKER_KEYS, PENDING, Order, id_words_of
 from mmbot.execution.modes import LOST, MODE_OF
 from mmbot.execution.order_journal import done_line, sent_line
+from mmbot.execution.overdue import HELD_NS
 from mmbot.execution.windows import Window
 from mmbot.execution.wire import (ErrorCode, NotCanceled, Outcome, explain, not_canceled_reason, parse_cancel, parse_order, parse_orders,
                                    rate_limit)
 from mmbot.inventory.exposure import of_orders
 from mmbot.inventory.positions import DUST_U6
-from shm_layout.records import OE_CANCELED, OE_LATE, OE_LIVE, OE_REJECTED, OE_UNKNOWN, ST_CANCELED, ST_LIVE, ST_MATCHED
+from shm_layout.records import BUY, OE_CANCELED, OE_LATE, OE_LIVE, OE_REJECTED, OE_UNKNOWN, QK_POST_ONLY, SELL, ST_CANCELED, ST_LIVE, ST_MATCHED
 
 LAST_WORD_NS = 300_000_000          # after a cancel the user channel says how much was matched; past this it is asked by id
 ARCHIVE = 4000                      # orders that are over, kept to recognise late messages
 _MS = 1_000_000
 #: how long a quote's place is held after a refusal of its post
-QUARANTINE_NS = {ErrorCode.CROSSES_BOOK: 50 * _MS, ErrorCode.NOT_ENOUGH_BALANCE: 1000 * _MS, ErrorCode.MARKET_NOT_READY: 1000 * _MS}
+QUARANTINE_NS = {ErrorCode.CROSSES_BOOK: 50 * _MS, ErrorCode.NOT_FILLED: 0, ErrorCode.NOT_ENOUGH_BALANCE: 1000 * _MS, ErrorCode.MARKET_NOT_READY: 1000 * _MS}
 QUARANTINE_OTHER_NS = 2000 * _MS
+#: refusals that are no failure: a post-only order would have taken, a taking one found nothing
+DAILY_BREAD = frozenset({ErrorCode.CROSSES_BOOK, ErrorCode.NOT_FILLED})
 MIRROR_GRACE_NS = 10_000_000_000    # so long after its acknowledgement an order is not believed to be absent
 
 
@@ -44,6 +47,7 @@ class Answers:
             answer = future.result()
         except UnknownOutcome as e:
             now = self._unheard(e)
+            self._post_lost(e.t_send_ns, now)
             for o in orders:
                 self._count_post(True, now)
                 self.mark_unknown(o, str(e))
@@ -85,6 +89,10 @@ class Answers:
     def _heard_post(self, answer, legs: list) -> None:
         wait_s = self._heard(answer, self.order_tokens)
         about_us_all = next((leg for leg in legs if leg.code in MODE_OF or leg.code in LOST), None)
+        if about_us_all is not None and about_us_all.code in LOST:
+            self._post_lost(answer.t_send_ns, answer.t_ack_ns)
+        else:
+            self.post_pause.answered(answer.t_send_ns)
         if about_us_all is None:
             self.venue.post_answer(ErrorCode.NONE, wait_s, answer.t_ack_ns)
             return
@@ -102,6 +110,12 @@ class Answers:
         self.venue.cancel_answer(done.code, wait_s, answer.t_ack_ns, done.error)
         return done
 
+    def _post_lost(self, sent_ns: int, now: int) -> None:
+        """The answer to a POST is lost, or has not come in time."""
+        if self.post_pause.lost(sent_ns, now):
+            self.report.event("post_pauses")
+            self.report.error("answers_lost", f"{self.post_pause.losses} answers to posts in a row are lost: no post for {self.post_pause.wait_ns / 1e9:g} s")
+
     def _count_post(self, failed: bool, now: int) -> None:
         if self.errors.add(failed, now):
             self._account_dirty = True
@@ -110,14 +124,16 @@ class Answers:
     # ---- legs ------------------------------------------------------------------------------------------------------
 
     def _post_leg(self, window: Window, o: Order, leg, answer) -> None:
-        refused = leg.outcome is Outcome.REFUSED and leg.code not in MODE_OF and leg.code is not ErrorCode.CROSSES_BOOK
+        refused = leg.outcome is Outcome.REFUSED and leg.code not in MODE_OF and leg.code not in DAILY_BREAD
         self._count_post(refused or leg.code in LOST, answer.t_ack_ns)
         if leg.outcome is Outcome.ACCEPTED:
             if leg.id_differs:
                 self.report.error("order_id", f"the venue knows {o.order_id} as {leg.order_id}")
                 self._rename(window, o, leg.order_id.lower())
             self.confirm(o, answer.t_ack_ns)
-            if leg.status != "live":        # a post-only order that matched at once or is held: ask
+            if o.kind != QK_POST_ONLY:
+                self._taken(o, leg, answer.t_ack_ns)
+            elif leg.status != "live":      # a post-only order that matched at once or is held: ask
                 self.mark_unknown(o, f"answered {leg.status}")
             return
         if o.state == DONE:                 # its end is known; only an acceptance could be news
@@ -137,14 +153,27 @@ class Answers:
         self.finish(o, "refused", now)
         if leg.code not in MODE_OF:
             window.limits.hold_ns[o.key] = now + QUARANTINE_NS.get(leg.code, QUARANTINE_OTHER_NS)
-            if leg.code is not ErrorCode.CROSSES_BOOK:      # crossing is the daily bread of post-only
-                self.report.error(f"refused_{leg.code.name.lower()}", self._unfunded(window, leg.error, now)
+            if leg.code not in DAILY_BREAD:
+                self.report.error(f"refused_{leg.code.name.lower()}", self._unfunded(window, o, leg.error, now)
                                   if leg.code is ErrorCode.NOT_ENOUGH_BALANCE else leg.error)
 
-    def _unfunded(self, window: Window, text: str, now: int) -> str:
-        """The venue says that the money is not there: take in what it says, so that what does not fit is not tried again; explain it."""
+    def _unfunded(self, window: Window, o: Order, text: str, now: int) -> str:
+        """The venue says that the money, or the shares, are not there: take in what it says, so that what does not fit is not tried again; explain it."""
         self.reread = self.reread or "an order was refused for lack of balance"
-        return self.funds.refused(window.market_id, text, of_orders(window.orders).reserved_u6, self.cash_u6, now)
+        if o.side == BUY:
+            return self.funds.refused(window.market_id, text, of_orders(window.orders).reserved_u6, self.cash_u6, now)
+        self.short.add(window.market_id)
+        offered_u6 = sum(x.left_u6 for x in window.orders.values() if x.side == SELL and x.token == o.token)
+        held_u6 = self.positions.position(window.market_id).qty_u6[o.token]
+        return self.funds.refused((window.market_id, o.token), text, offered_u6, held_u6, now, f"shares to sell of {('Up', 'Down')[o.token]}")
+
+    def _taken(self, o: Order, leg, now: int) -> None:
+        """An order that takes was accepted: matched (what it did not match is killed), or held back by the venue and judged again in a moment."""
+        matched_u6 = leg.taking_u6 if o.side == BUY else leg.making_u6
+        if leg.status == "matched" and matched_u6 > 0:
+            self.answer_over(o, matched_u6, "matched", now)
+        elif leg.status != "delayed":       # it never rests; matched by how much?
+            self.mark_unknown(o, f"answered {leg.status}")
 
     def _rename(self, window: Window, o: Order, order_id: str) -> None:
         for table in (self.by_id, window.orders, self.unknown):
@@ -212,10 +241,12 @@ class Answers:
             self._events.append((OE_LIVE, now, o, ST_LIVE))
 
     def _late(self, o: Order, now: int) -> None:
-        o.doomed = True
+        first, o.doomed = not o.doomed, True
         self._settled(o)                    # a cancel sent before may have been there too early: it is sent again
-        self._events.append((OE_LATE, now, o, ST_LIVE))
-        self.report.event("late_acks")
+        if first:
+            self._events.append((OE_LATE, now, o, ST_LIVE))
+            self.n_late += 1
+            self.report.event("late_acks")
 
     def _revive(self, o: Order, now: int) -> None:
         """An order that was given up as refused or absent rests after all: it must go."""
@@ -225,7 +256,8 @@ class Answers:
         o.state, o.t_live_ns = LIVE, now
         self.by_id[o.order_id] = o
         self.cut.pop(o.order_id, None)
-        self._lines.append(sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.px_e4, o.size_u6, self.wall_ns() // _MS))
+        self._lines.append(sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.kind, o.px_e4, o.budget_u6 or o.size_u6,
+                                     self.wall_ns() // _MS))
         if window is not None:
             window.orders[o.order_id] = o
             window.tail.pop(o.order_id, None)
@@ -288,6 +320,7 @@ class Answers:
         self._settled(o)
         if o.state != PENDING:
             o.state = LIVE
+        o.t_query_ns = now + HELD_NS        # of use only to those that take
         self.confirm(o, now)
         self._touch(o)
 
@@ -322,7 +355,10 @@ class Answers:
 
     @staticmethod
     def _hold(window: Window, key: int, now: int) -> None:
-        """After a fill or a cancel by the venue: the core may not know yet, so its target is not filled up again in the meantime."""
+        """After a fill or a cancel by the venue: the core may not know yet, so its target is not filled up again in the meantime. (For orders that
+        take `Window.wanted_now` sees to that.)"""
+        if key >= MAKER_KEYS:
+            return
         limits = window.limits
         limits.last_ns[key] = now
         limits.hold_ns[key] = max(limits.hold_ns[key], now + limits.min_update_ns)

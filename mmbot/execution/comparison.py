@@ -6,7 +6,7 @@ halt bit ``difference``), until it is explained. Acts on the manager; reads thro
 
 How each difference is healed. An order of ours that is not listed: asked by id, one word against the other (a listing may be empty wrongly).
 A listed order that we do not know, or that was over: cancelled. A trade that we missed: booked. Matched shares without a trade: read again,
-meanwhile counted as open. A balance outside of what pending and recent trades explain: the venue is asked to renew its cache; then it stays a
+meanwhile counted as open. A balance outside of what pending and recent trades explain, and the settler's operations (under way: both ways): the venue is asked to renew its cache; then it stays a
 difference. More cash than explained while everything else agrees is a credit (a payout, a rebate, a deposit) and accepted; any balance that
 has been the same unexplained way for `EXTERNAL_NS` was moved by somebody else and is accepted too, loudly, because it is the truth by then.
 
@@ -24,7 +24,7 @@ from mmbot.execution.rest import OpenOrder, Trade, VenueError
 from mmbot.execution.windows import Window
 from mmbot.execution.wire import ErrorCode
 from mmbot.inventory.differences import SUSPECT_NS, TOLERANCE_U6, Differences, Plausible
-from mmbot.inventory.positions import BOOKED, DUST_U6, REVERSED
+from mmbot.inventory.positions import BOOKED, CONFIRMED, DUST_U6, MINED, REVERSED
 from mmbot.venues.polymarket.user_channel import Lost
 from shm_layout.records import BUY, DOWN, MARKET_INFO, NO_OUTCOME, SELL, TS_CONFIRMED, UP, id_value, window_of
 
@@ -36,6 +36,7 @@ LISTING_LAG_NS = 300_000_000    # an order that ended so shortly before a listin
 TRADE_LAG_NS = 2_000_000_000    # matched shares wait so long for their trade before they are a difference
 REREAD_NS = 250_000_000         # least time between two comparisons that something asked for
 OPEN_NS = 1_000_000_000         # and while a difference is open
+SHARES_NS = 500_000_000
 EXTERNAL_NS = 60_000_000_000    # a balance unexplained for so long was moved by somebody else
 _CONDITION = MARKET_INFO.fields["condition_id"][1] // 8
 _CASH, _NAMES = ("cash",), ("Up", "Down")
@@ -63,12 +64,15 @@ class Comparison:
         self._accepted = self._failures = 0
         self._slack_u6 = 0                      # dollars of trades that were not final at start: the balance may show them or not
         self._last_ns = self._credit_ns = 0
+        self._shares_ns: dict[int, int] = {}    # not before this are the shares of a window read again only to sell them
 
     # ---- when ------------------------------------------------------------------------------------------------------
 
     def due(self, every_s: float) -> bool:
         """Is it time for a comparison: sight was lost, something asked for it, or ``every_s`` have passed."""
         m, now = self.m, self.m.mono_ns()
+        if m.settlements is not None:
+            m.settlements.poll()
         m.heed_witness(now)
         wait_ns = OPEN_NS if self.differences.open else int(every_s * 1e9)
         if (m.resync_reason and m.user_up) or m.reread:
@@ -258,6 +262,8 @@ class Comparison:
         m, now = self.m, self.m.mono_ns()
         if self._base_u6 is None:
             return
+        if m.settlements is not None:
+            m.settlements.poll()
         out, into = m.positions.pending_cash_u6()
         expected = self._base_u6 - m.positions.spent_u6
         self._plausible.setdefault(_CASH, Plausible()).add(expected - into - self._slack_u6, expected + out, now)
@@ -378,9 +384,35 @@ class Comparison:
         found[what] = _dollars(self.m.positions.position(window.market_id).qty_u6[token]), _dollars(balance)
         return False
 
+    async def read_sellable(self) -> None:
+        """Read the share balances of windows in which more is to be sold than the balances allowed, as last read: shares that were bought can be sold
+        once their trade is on the chain, and the venue's cache has to be told. A failed read leaves what was known."""
+        m = self.m
+        for window in [w for w in m.by_market.values() if w.market_id in m.short]:
+            m.short.discard(window.market_id)
+            position, now = m.positions.by_market.get(window.market_id), m.mono_ns()
+            if position is None or now < self._shares_ns.get(window.market_id, 0):
+                continue
+            for token in (UP, DOWN):
+                settled_u6 = position.net_u6[MINED][token] + position.net_u6[CONFIRMED][token]
+                if settled_u6 > max(position.sellable_u6[token], 0):
+                    self._shares_ns[window.market_id] = now + SHARES_NS
+                    await self._read_token(window, token)
+            window.dirty = True
+        m.on_wake(rehearse=False)
+
+    async def _read_token(self, window: Window, token: int) -> None:
+        asset, token_id = "CONDITIONAL-V2" if window.version == 2 else "CONDITIONAL", str(window.tokens[token])
+        if not await self._renewed(asset, token_id):
+            return
+        try:
+            self._sellable(window, token, (await self.reads.balance(asset, token_id)).balance_u6)
+        except VenueError as e:
+            self.m.report.error("balance", str(e))
+
     def _sellable(self, window: Window, token: int, balance_u6: int) -> None:
         if p := self.m.positions.by_market.get(window.market_id):
-            p.sellable_u6[token] = balance_u6
+            p.sellable_u6[token] = max(balance_u6 - self.m.positions.merging_u6(window.market_id), 0) if balance_u6 > 0 else balance_u6
 
     def _accept_shares(self, window: Window, token: int, excess_u6: int) -> None:
         """Shares came or went by no trade of ours. They are booked at the price that makes limits safe: what came at a dollar, what went at

@@ -15,8 +15,10 @@ An order fills by more than its size: booked as the venue says, and named.
 """
 
 from mmbot.execution.order import CANCELING, DONE, Order, id_text, id_words_of
+from mmbot.execution.reconcile import NEVER_NS
 from mmbot.execution.windows import Window
 from mmbot.inventory.positions import BOOKED, CORRECTED, DUST_U6, NOTHING, REVERSED
+from mmbot.venues.polymarket.fees import rebate_u6
 from shm_layout.records import (BUY, OE_CANCELED, OE_FILL, OE_REVERSED, ST_LIVE, TAKER, UK_ACTIVITY, UK_CONNECTED, UK_DISCONNECTED, UK_ORDER,
                                 UK_TRADE, USER, UT_CANCELLATION, UT_PLACEMENT)
 
@@ -63,6 +65,7 @@ class Fills:
     def _lost_sight(self, why: str) -> None:
         """Messages may be missing: no quotes until the venue has been read again."""
         self.user_ok = False
+        self.sighted_ns = NEVER_NS
         self.resync_reason = why
         self.losses += 1
         self._account_dirty = True
@@ -70,6 +73,8 @@ class Fills:
     def synced(self, losses: int) -> None:
         """The venue was read completely since the count of losses of sight was ``losses``."""
         if self.user_up and losses == self.losses:
+            if not self.user_ok:
+                self.sighted_ns = self.mono_ns()
             self.user_ok, self.resync_reason = True, ""
             self._account_dirty = True
 
@@ -141,12 +146,14 @@ class Fills:
             self.report.event("frames_bad")
             self.reread, self.rebook = f"trade of an unknown market {market_id}", True
             return NOTHING
+        if o is not None and not o.confirmed and o.state != DONE and now > o.deadline_ns > 0:
+            self._late(o, now)          # a trade is a sign of life, too
         fee = window.taker_fee_u6(px_u6, size_u6) if t[_U_ROLE] == TAKER else 0
         spent_u6, leg_u6, conflicts = books.spent_u6, books.leg_u6(trade_id, order_id), books.conflicts
         done = books.apply(trade_id, order_id, market_id, token, side, status, px_u6, size_u6, fee)
         self.cash_u6 -= books.spent_u6 - spent_u6
         if (told_u6 := books.leg_u6(trade_id, order_id) - leg_u6) and o is not None:
-            self._filled(window, o, told_u6, now)
+            self._filled(window, o, told_u6, px_u6, now)
         self._account_dirty = True
         if books.conflicts != conflicts:
             self._difference("trade_conflict", f"the venue contradicts itself about a trade of {order_id[:12]} in {market_id}")
@@ -165,12 +172,24 @@ class Fills:
         position = self.positions.position(market_id)
         if (done == REVERSED) != (o.side != BUY) and position.sellable_u6[o.token] > 0:    # what was read of the balance is no longer there
             position.sellable_u6[o.token] = max(position.sellable_u6[o.token] - size_u6, 0)
+        self._attribute(window, o, done, t, now)
         if done == BOOKED:
             self.report.event("fills")
             self.witness.booked(market_id, o.token, o.side, size_u6, now)
         elif done == REVERSED:
             self.report.event("reversals")
             self.report.error("fill_failed", f"trade of {size_u6 / 1e6:g} shares in {market_id} failed at settlement and was taken back")
+
+    def _attribute(self, window: Window, o: Order, done: int, t: list[int], now: int) -> None:
+        """Tell a leg to the split of the result; a fill of long ago, read from a listing, has no mid of its time."""
+        key = (*t[_U_TRADE:_U_TRADE + 2], o.order_id)
+        if done == REVERSED:
+            self.split.undo(window.market_id, key)
+            return
+        size_u6, px_u6, taker = t[_U_SIZE], t[_U_PX], t[_U_ROLE] == TAKER
+        fee = window.taker_fee_u6(px_u6, size_u6) if taker else 0
+        rebate = 0 if taker else rebate_u6(size_u6, px_u6, window.fee_rate_e6, window.fee_exponent)
+        self.split.fill(window.market_id, key, o.token, o.side, size_u6, px_u6, fee, rebate, self.mid_u6(window.market_id) if self.user_ok else None, now, o.doomed)
 
     def _difference(self, code: str, text: str) -> None:
         """Our books and the venue's disagree about something: named and counted."""
@@ -181,11 +200,15 @@ class Fills:
         """Does this leg (USER as integers) belong to a listed window, or to an order that we remember?"""
         return t[_U_MARKET] in self.by_market or id_text(t[_U_ORDER:_U_ORDER + 4]) in self.by_id
 
-    def _filled(self, window: Window, o: Order, size_u6: int, now: int) -> None:
+    def _filled(self, window: Window, o: Order, size_u6: int, px_u6: int, now: int) -> None:
         """Legs of so many more shares (fewer when a leg's size was corrected) are known of an order of ours."""
         o.booked_u6 += size_u6
         window.own_due = True
-        if o.booked_u6 > o.size_u6 + DUST_U6:
+        if o.budget_u6:
+            o.spent_u6 += size_u6 * px_u6 // 1_000_000
+            if o.spent_u6 > o.budget_u6 + DUST_U6:
+                self._difference("overfill", f"{o.order_id[:12]}: {o.spent_u6 / 1e6:g} dollars spent of {o.budget_u6 / 1e6:g}")
+        elif o.booked_u6 > o.size_u6 + DUST_U6:
             self._difference("overfill", f"{o.order_id[:12]}: {o.booked_u6 / 1e6:g} shares filled of {o.size_u6 / 1e6:g}")
         if o.booked_u6 > o.matched_u6:
             self._hold(window, o.key, now)

@@ -1,7 +1,8 @@
 """The order manager's way to the venue: framed requests on warm connections, written before the call returns.
 
 Owns: two connection pools, one for posts and one for cancels, so that an answer that is late never keeps a cancel from leaving.
-Called by: the order manager and the shutdown. Can go wrong: no free connection (`http1.NotSent`, nothing was written).
+Called by: the order manager and the shutdown. Can go wrong: no free connection (`http1.NotSent`, nothing was written). In a dry run this is the last door,
+and it is shut: no order passes, whoever asks.
 """
 
 from asyncio import Future
@@ -14,8 +15,8 @@ from mmbot.execution.wire import Requests
 class Gateway:
     """``t_send_ns`` is the stamp of the last request that was written (CLOCK_MONOTONIC)."""
 
-    def __init__(self, requests: Requests, posts: ConnectionPool, cancels: ConnectionPool):
-        self.requests, self.posts, self.cancels = requests, posts, cancels
+    def __init__(self, requests: Requests, posts: ConnectionPool, cancels: ConnectionPool, dry_run: bool = False):
+        self.requests, self.posts, self.cancels, self.dry_run = requests, posts, cancels, dry_run
         self.t_send_ns = 0
         self._dry = DryLine()
 
@@ -31,6 +32,8 @@ class Gateway:
 
     def post(self, bodies: Sequence[bytes], timestamp_s: int) -> Future:
         """POST /order for one body, POST /orders for up to 15. The future gives an `http1.HttpAnswer`. Errors: NotSent."""
+        if self.dry_run:
+            raise NotSent("a dry run sends no orders")
         requests = self.requests
         data = requests.post_order(bodies[0], timestamp_s) if len(bodies) == 1 else requests.post_orders(bodies, timestamp_s)
         future = self.posts.send_now(data)

@@ -5,7 +5,7 @@ Owns: every own order from before its POST to its end, the positions, the token 
 callbacks for answers; slow reads live in `recovery`. No sockets and no clock of its own: transport, pool and clocks are injected.
 
 Rooms: `sending` (write ahead, post, cancel), `answers` (what an answer means), `fills` (user records and trades), `overdue` (what time
-alone makes due); they share this object's state. What the venue lets us do stands in `modes`, how much of it in `rate`, our own limits
+alone makes due), `ahead` (what is done while nothing happens); they share this object's state. What the venue lets us do stands in `modes`, how much of it in `rate`, our own limits
 to errors and losses in `breaker`.
 
 The path from a bell to a POST: read the target, `diff`, take pre-signed orders, write ahead, one write. Everything else (order
@@ -27,8 +27,9 @@ all markets, and ``halts`` of the account says why; cancels go on).
 from collections import deque
 
 from mmbot.config import Execution
+from mmbot.execution.ahead import Ahead
 from mmbot.execution.answers import Answers
-from mmbot.execution.breaker import ErrorRate, LossStop
+from mmbot.execution.breaker import ErrorRate, LossStop, PostPause
 from mmbot.execution.fills import Fills
 from mmbot.execution.modes import VenueModes
 from mmbot.execution.order import Order
@@ -38,12 +39,13 @@ from mmbot.execution.publisher import account_row, event_row, own_row, own_rows
 from mmbot.execution.rate import RateBudget
 from mmbot.execution.reconcile import NEVER_NS, SHED_CHURN, SHED_LEVELS, Limits, diff
 from mmbot.execution.sending import RETRY_NS, Sending
-from mmbot.execution.windows import Window, market_of, rows_of
+from mmbot.execution.windows import Window, market_of, quotes_of, rows_of
 from mmbot.inventory.exposure import of_orders, room_u6
 from mmbot.inventory.funds import Funds
+from mmbot.inventory.pnl import Attribution
 from mmbot.inventory.positions import Positions
 from mmbot.inventory.witness import Witness
-from shm_layout.records import AS_BOOT, AS_READY, BUY, GUARD, HALT_BIT, MARKET_SLOTS, MAX_QUOTES, QUOTE, TARGET, window_of
+from shm_layout.records import AS_BOOT, AS_READY, DOWN, GUARD, HALT_BIT, MARKET_SLOTS, SELL, TARGET, UP, window_of
 from shm_layout.watcher import Watcher
 
 GUARD_SILENT_NS = 2_000_000_000
@@ -51,8 +53,8 @@ SETTLED_S = 3600                    # so long after its end a window's trades ar
 ACCOUNT_EVERY_NS = 50_000_000
 CHURN_RESERVE = 40                  # cancel tokens that only moves toward safety may use, above those of the guardian
 _MS = 1_000_000
-_STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING, _VENUE, _DIFFERENCE, _ERRORS, _LOSS, _UNKNOWN = (HALT_BIT[n] for n in (
-    "starting", "user_channel", "guard", "guard_silent", "journal", "stopping", "venue_mode", "difference", "error_rate", "loss", "unknown_order"))
+_STARTING, _USER, _GUARD, _GUARD_SILENT, _JOURNAL, _STOPPING, _VENUE, _DIFFERENCE, _ERRORS, _LOSS, _UNKNOWN, _DRY = (HALT_BIT[n] for n in (
+    "starting", "user_channel", "guard", "guard_silent", "journal", "stopping", "venue_mode", "difference", "error_rate", "loss", "unknown_order", "dry_run"))
 
 
 def _at(record, name: str) -> int:
@@ -60,35 +62,27 @@ def _at(record, name: str) -> int:
 
 
 _T_MARKET, _T_PARAMS, _T_EXCH, _T_DECIDE = (_at(TARGET, n) for n in ("market_id", "params_version", "t_exch_ns", "t_decide_ns"))
-_T_CHANGED, _T_DEADLINE, _T_N, _T_QUOTE = (_at(TARGET, n) for n in ("changed_ns", "deadline_ns", "n_quotes", "quote"))
-_QUOTE_WORDS = QUOTE.itemsize // 8
+_T_CHANGED, _T_DEADLINE = (_at(TARGET, n) for n in ("changed_ns", "deadline_ns"))
 #: entries of `Links.watch`: the targets by slot, then these
 _GUARD_AT, _MARKETS_AT, _USER_AT = range(MARKET_SLOTS, MARKET_SLOTS + 3)
 _NEW_GUARD, _NEW_MARKETS, _NEW_USER, _NEW_TARGETS = 1 << _GUARD_AT, 1 << _MARKETS_AT, 1 << _USER_AT, (1 << MARKET_SLOTS) - 1
 _SLOTS_OF = [tuple(slot for slot in range(MARKET_SLOTS) if bits >> slot & 1) for bits in range(1 << MARKET_SLOTS)]
 _G_UPDATE, _G_ALLOWED = _at(GUARD, "t_update_ns"), _at(GUARD, "quoting_allowed")
-assert QUOTE.names == ("token", "level", "side", "px_e4", "size_u6")
 assert TARGET.names[_T_EXCH:_T_DECIDE + 1] == ("t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns")
-
-
-def _quotes(t: list[int]) -> tuple:
-    """Desired quotes of a TARGET given as integers."""
-    end = _T_QUOTE + _QUOTE_WORDS * min(max(t[_T_N], 0), MAX_QUOTES)
-    return tuple([tuple(t[i:i + _QUOTE_WORDS]) for i in range(_T_QUOTE, end, _QUOTE_WORDS)])
 
 
 class Links:
     """The memory the manager reads and writes, each with the interface of its shm_layout class, and a ``watch`` over all that it reads."""
 
-    __slots__ = ("targets", "markets", "guard", "user", "account", "own", "orders", "watch")
+    __slots__ = ("targets", "markets", "guard", "user", "account", "own", "orders", "params", "watch")
 
-    def __init__(self, targets, markets, guard, user, account, own, orders, watcher=Watcher):
-        self.targets, self.markets, self.guard, self.user = targets, markets, guard, user
+    def __init__(self, targets, markets, guard, user, account, own, orders, watcher=Watcher, params=None):
+        self.targets, self.markets, self.guard, self.user, self.params = targets, markets, guard, user, params
         self.account, self.own, self.orders = account, own, orders
         self.watch = watcher([(targets, slot) for slot in range(MARKET_SLOTS)] + [(guard, 0), (markets, 0)], [user])
 
 
-class OrderManager(Sending, Answers, Fills, Overdue):
+class OrderManager(Sending, Answers, Fills, Overdue, Ahead):
     """``gateway``: post, cancel, ping, can_post, can_cancel, t_send_ns. ``pool``: a SignedPool. ``report``: event(name, n=1), hop(name, ns),
     error(code, text). ``reserved_cancels``: cancel tokens that are the guardian's.
 
@@ -104,7 +98,8 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.budget = RateBudget((cfg.orders_per_s, cfg.orders_burst, cfg.cancels_per_s, cfg.cancels_burst), reserved_cancels, CHURN_RESERVE)
         self.order_tokens, self.cancel_tokens = self.budget.orders, self.budget.cancels
         self.errors = ErrorRate(cfg.error_window_s, cfg.error_rate, cfg.error_min, cfg.error_pause_s)
-        self.loss = LossStop(cfg.max_loss_u6)
+        self.post_pause = PostPause(cfg.lost_pause_s, cfg.lost_pause_max_s)
+        self.loss = LossStop(cfg.max_loss_u6, cfg.max_loss_share)
         self.loss.carry(journal.found_loss, wall_ns())
         self.state, self.stopping = AS_BOOT, False
         self.user_up = self.user_ok = False
@@ -125,9 +120,16 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self.unknown: dict[str, Order] = {}
         self.cut: dict[str, Order] = {}     # cancelled, and how much of them was matched is not known for certain
         self.witness = Witness()
+        self.split = Attribution()          # where the result comes from
+        self.scoring = -1                   # own orders that earn liquidity rewards, -1: not asked
         self.funds = Funds()
+        self.short: set[int] = set()        # windows in which more is to be sold than the balances allow, as last read
+        self.sighted_ns = NEVER_NS          # since when everything about us is known: no wish to take of before is acted on
+        self.settlements = None             # `settlements.Settlements`, where there is a settler
         self.max_exposure_u6 = 0            # most dollars that may be lost over all windows in the worst case, 0: no limit here
+        self.params_version = 0             # of the parameters it was read from
         self.n_orders = self.n_cancels = self.n_rejects = 0
+        self.n_late = 0                     # orders that reached the venue past their deadline
         self.halt = _STARTING           # HALT_BITs: why no order may be wanted
         self._deadline_ns, self._deaf_ns, self._unknown_ns = int(cfg.order_deadline_ms * _MS), int(cfg.deaf_ms * _MS), int(cfg.unknown_s * 1e9)
         self._timeout_ns = int(cfg.request_timeout_s * 1e9)
@@ -148,6 +150,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         self._rehearsal_ns = 0 if cfg.rehearse_hz > 0 else NEVER_NS     # when the next one is due
         self._t_wake_ns = 0
         self._dry: tuple | None = None
+        self._sizes: dict[int, None] = {}       # of quotes that were wanted lately, the newest last
         self._counted = (0, 0, 0, 0)
         self.journal_ok = True
 
@@ -194,23 +197,50 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             self.report.event("seqlock_busy", -version)
             return
         t = reader.words.tolist()
+        if t[_T_PARAMS] != self.params_version:
+            self.read_params()
         window = self.windows[slot]
         if window is None or window.market_id != t[_T_MARKET]:      # of another window, before or after this one: `read_markets` looks again
             return
-        window.deadline_ns, window.decided_ns = t[_T_DEADLINE], t[_T_DECIDE]
+        if t[_T_DECIDE] > window.decided_ns:
+            window.decided_ns = t[_T_DECIDE]
+        elif t[_T_DEADLINE] > window.deadline_ns:       # it lives longer: the core has said once more that it wants this
+            window.decided_ns = now
+        window.deadline_ns = t[_T_DEADLINE]
         if t[_T_CHANGED] == window.changed_ns:
             if not window.was_live:
                 self._due_ns = 0
             return
         self._due_ns = 0
-        window.previous = window.desired
-        window.desired = _quotes(t)
-        window.changed_ns, window.params_version = t[_T_CHANGED], t[_T_PARAMS]
+        window.want(quotes_of(t), t[_T_CHANGED])
+        window.params_version = t[_T_PARAMS]
         window.cause = tuple(t[_T_EXCH:_T_DECIDE + 1])
         window.fresh = t[_T_CHANGED] == t[_T_DECIDE]
         window.dirty = True
         if now > window.deadline_ns:
             self.report.event("targets_expired")
+
+    def read_params(self) -> None:
+        """Limit what can be lost by the parameters that the core trades with: its limit and ours are one number."""
+        params = self.links.params
+        if params is None or params.read() <= 0:
+            return
+        self.params_version = int(params.rec["version"][0])
+        limit_u6 = max(int(params.rec["of"]["max_exposure_u6"][0, 0]), 1)      # 0 in the parameters is nothing at all
+        if limit_u6 != self.max_exposure_u6:
+            self.max_exposure_u6, self._due_ns = limit_u6, 0
+            for window in self.by_market.values():
+                window.dirty = True
+
+    def mid_u6(self, market_id: int) -> int | None:
+        """Middle of the others' book of a window as the core last saw it, Up, in 1e-6 dollars; None when that is old or nothing."""
+        window, targets = self.by_market.get(market_id), self.links.targets
+        if window is None or self.windows[window.slot] is not window or targets.read(window.slot) <= 0:
+            return None
+        t = targets.rec[0]
+        if int(t["market_id"]) != market_id or int(t["deadline_ns"]) < self.mono_ns() or not 0.0 < t["mid_up"] < 1.0:
+            return None
+        return round(float(t["mid_up"]) * 1e6)
 
     def _read_guard(self) -> None:
         guard = self.links.guard
@@ -239,12 +269,22 @@ class OrderManager(Sending, Answers, Fills, Overdue):
                 self._seen[slot] = -1       # a target for it may have been there before the market table
             tick_e4 = window.limits.tick_e4
             window.load(row)
-            if window.desired and window.limits.tick_e4 != tick_e4:
-                self.want_signed()      # what was signed on the old grid is dropped, and signed anew while nothing happens
+            if window.limits.tick_e4 != tick_e4 or not window.was_wanted:
+                self.want_signed()      # what was signed on an old grid is dropped; what is likely next is signed while nothing happens
             if not window.tradable:
                 self.report.error("market_unknown", f"market {market_id}: protocol version {window.version} is unknown, not quoting it")
             if self.positions.resolve(market_id, window.outcome):
                 self._account_dirty = True
+
+    def settled(self, market_id: int, merged_u6: int, booked: bool) -> None:
+        """An operation of the settler has changed what is explained, has promised ``merged_u6`` more full sets of a window, or was booked."""
+        self._account_dirty = True
+        window, position = self.by_market.get(market_id), self.positions.by_market.get(market_id)
+        if window is not None and position is not None:
+            if booked:
+                window.dirty = True
+                self._due_ns = 0
+            position.sellable_u6 = [max(n - merged_u6, 0) if n > 0 else n for n in position.sellable_u6]
 
     def _new_window(self, market_id: int, slot: int) -> Window:
         cfg = self.cfg
@@ -257,7 +297,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
 
     def _leave(self, window: Window) -> None:
         """A slot goes to the next window: the old one is four windows past, nothing of it should be left."""
-        window.desired = ()
+        window.want((), window.changed_ns)
         window.dirty = True
         for token in window.tokens:
             self.pool.drop(token)
@@ -270,11 +310,12 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         waits = window.tail or self.positions.unsettled(window.market_id)
         if not window.orders and (not waits or self.wall_ns() > (end_s + SETTLED_S) * 1_000_000_000):
             self.positions.retire(window.market_id)
+            self.split.forget(window.market_id)
             self.by_market.pop(window.market_id, None)
 
     def may_quote(self, now: int) -> bool:
         """Whether any order is wanted at all now; `halt` says why not."""
-        halt = 0
+        halt = _DRY if self.cfg.dry_run else 0
         if self.stopping:
             halt |= _STOPPING
         if self.state != AS_READY:
@@ -310,7 +351,7 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             self._account_dirty = True
         worked, due_ns = False, self._watch_ns
         for window in self.by_market.values():
-            live = quoting and now <= window.deadline_ns
+            live = quoting and now <= window.deadline_ns and not window.over
             if window.dirty or live != window.was_live or now >= window.next_ns:
                 self._reconcile(window, live, now)
                 worked = True
@@ -333,17 +374,33 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         """The window's limits as of now."""
         limits = window.limits
         tokens, scarce = self.order_tokens.available(now), self.order_tokens.burst * self._scarce
-        limits.orders = tokens if self.venue.may_post(now) else 0
+        limits.orders = self.post_pause.room(tokens, now) if self.venue.may_post(now) else 0
         limits.cancels = self.cancel_tokens.available(now)
         limits.shed = 0 if tokens > scarce else SHED_CHURN if 2 * tokens > scarce else SHED_LEVELS
         limits.risk_u6 = self._risk_room(window)
         limits.cash_u6 = self.funds.room_u6(window.market_id, self.cash_u6, now)
+        limits.take = self.venue.takes and not self.post_pause.losses
+        limits.shares_u6 = self._shares_room(window, now) if window.sells else (0, 0)
         return limits
+
+    def _shares_room(self, window: Window, now: int) -> tuple[int, int]:
+        """Shares of Up, Down that open offers of a window may offer together: what the venue's balance says and our books hold, less what orders
+        that are over may have sold and what others offer."""
+        position = self.positions.by_market.get(window.market_id)
+        if position is None:
+            return 0, 0
+        room = [self.funds.room_u6((window.market_id, t), max(min(position.sellable_u6[t], position.qty_u6[t]), 0), now) for t in (UP, DOWN)]
+        for group in (window.tail, window.external):
+            for o in group.values():
+                if o.side == SELL:
+                    room[o.token] -= o.open_u6
+        return room[UP], room[DOWN]
 
     def _reconcile(self, window: Window, live: bool, now: int) -> None:
         window.was_live, window.dirty = live, False
         fresh, window.fresh = window.fresh, False
-        plan = diff(window.desired if live and window.tradable else (), window.orders.values(), self._limits(window, now), now)
+        wanted = window.wanted_now(now, self.sighted_ns) if live and window.tradable else ()
+        plan = diff(wanted, window.orders.values(), self._limits(window, now), now)
         window.next_ns = plan.again_ns
         cancels = plan.cancels
         if plan.urgent:
@@ -360,6 +417,8 @@ class OrderManager(Sending, Answers, Fills, Overdue):
             window.next_ns = min(window.next_ns, now + RETRY_NS)
         if plan.deferred:
             self.report.event("throttled", plan.deferred)
+        if plan.short:
+            self.short.add(window.market_id)
         if plan.invalid:
             self.report.error("bad_target", f"market {window.market_id}: {plan.invalid} desired quotes off the grid, too small or out of range")
 
@@ -417,65 +476,16 @@ class OrderManager(Sending, Answers, Fills, Overdue):
         out.words[:] = account_row((now, self.state, self.halt, int(self.user_ok)), self.cash_u6,
                                    (self.n_orders, self.n_cancels, self.n_rejects, len(self.unknown)),
                                    (self.venue.mode, self.venue.until_ns, self.budget.tier, self.order_tokens.available(now),
-                                    self.cancel_tokens.available(now), self.user_deaf, self.difference_since_ns, self.positions.reversed),
+                                    self.cancel_tokens.available(now), self.user_deaf, self.difference_since_ns, self.positions.reversed,
+                                    *self.split.sums_u6(), self.scoring, self.n_late, self.split.late_u6()),
                                    self.windows, self.positions)
         out.write()
-
-    def _idle(self, now: int) -> None:
-        """Nothing to do: sign ahead, or run the send path for nothing so that it stays in the caches."""
-        if now < self._rehearsal_ns:
-            return
-        self._rehearsal_ns = now + self._rehearse_every_ns
-        wall_ms = self.wall_ns() // _MS
-        if self.pool.refill(now, wall_ms, 2):
-            return
-        if self._dry is not None:
-            self._rehearse(*self._dry, now, wall_ms)
-            self.report.event("rehearsals")
-
-    def _rehearse(self, window: Window, signed: list[tuple], now: int, wall_ms: int) -> None:
-        """Walk the path from a bell to the write with throw-away orders: same code, same kinds of data, nothing sent or kept."""
-        targets, tick = self.links.targets, window.limits.tick_e4
-        targets.read(window.slot)
-        lower = [(*q[:3], q[3] - tick, q[4]) for q in _quotes(targets.words.tolist())]
-        diff(lower, window.orders.values(), self._limits(window, now), now)
-        self.pool.take(0, BUY, 0, 0, now, tick)
-        self.pool.misses -= 1
-        if not self.gateway.can_post:       # asked as before a POST; the answer matters only then
-            return
-        self.journal.rehearse(self._ahead(window, signed, wall_ms))
-        self.gateway.rehearse([s.body for _, s, _ in signed], [s.order_id_hex for _, s, _ in signed], wall_ms // 1000)
-
-    def _prepare_rehearsal(self) -> None:
-        """Throw-away signed orders of the window that is quoted now."""
-        now, wall_ms = self.mono_ns(), self.wall_ns() // _MS
-        for window in self.windows:
-            if window is not None and window.desired and window.tradable:
-                limits, pool, out = window.limits, self.pool, []
-                for token in (0, 1):
-                    template = pool.template(window.tokens[token], BUY, limits.tick_e4, window.version, window.neg_risk)
-                    size_u6 = max(limits.min_size_u6, 5_000_000)
-                    out.append(((token, 0, BUY, limits.tick_e4, size_u6), template.build(limits.tick_e4, size_u6, wall_ms, pool.salts(), now), 1))
-                self._dry = window, out
-                return
-        self._dry = None
-
-    def want_signed(self) -> None:
-        """Tell the pool which orders are likely next: prices around the quotes of every window. Call a few times a second."""
-        for window in self.windows:
-            if window is None or not window.desired or not window.tradable:
-                continue
-            for token in (0, 1):
-                quotes = [q for q in window.desired if q[0] == token]
-                if quotes:
-                    self.pool.want(window.tokens[token], quotes[0][2], window.limits.tick_e4, [q[3] for q in quotes],
-                                   dict.fromkeys(q[4] for q in quotes), window.version, window.neg_risk)
 
     def compact_journal(self) -> None:
         """Rewrite the journal to the orders that are not over; a journal that failed may work again after it."""
         wall_ms = self.wall_ns() // _MS
         try:
-            lines = [sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.px_e4, o.size_u6, wall_ms)
+            lines = [sent_line(o.order_id, o.market_id, o.token, o.level, o.side, o.kind, o.px_e4, o.budget_u6 or o.size_u6, wall_ms)
                      for w in self.by_market.values() for o in w.orders.values()]
             self.journal.compact([loss_line(self.loss.state()), *lines])
             self._lines = []

@@ -117,6 +117,11 @@ class VenueModes:
         """Whether a post-only order may be posted now."""
         return self.rests and now >= self._post_ns
 
+    @property
+    def takes(self) -> bool:
+        """Whether an order that takes may be posted when a post-only one may."""
+        return self.mode in (NORMAL, RATE_LIMITED)
+
     def may_cancel(self, now: int) -> bool:
         """Whether a cancel should be tried now; false only between two tries that were refused as a whole."""
         return now >= self._cancels.again_ns

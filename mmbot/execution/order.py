@@ -8,8 +8,18 @@ States: PENDING (sent, not confirmed) -> LIVE -> CANCELING -> DONE.
 
 import struct
 
+from shm_layout.records import QK_POST_ONLY
+
 PENDING, LIVE, CANCELING, DONE = 1, 2, 3, 4
 LEVELS = 4
+MAKER_KEYS = 4 * LEVELS
+KEYS = MAKER_KEYS + 4
+ONE_E4 = 10_000
+
+
+def key_of(token: int, level: int, side: int, kind: int) -> int:
+    """The place of a quote, 0 to KEYS - 1: one for each token, side and level that rests, one for each token and side that takes."""
+    return (2 * side + token) * LEVELS + level if kind == QK_POST_ONLY else MAKER_KEYS + 2 * side + token
 
 
 def id_text(words) -> str:
@@ -31,16 +41,22 @@ class Order:
     ``unknown`` is set while the outcome of the POST or the cancel is being found out; ``confirmed`` once the venue is known to have it.
     ``final``: for an order that is over, whether the venue has said how much was matched in all (the answer to a cancel does not).
     ``cause`` is (t_exch, t_recv, t_pub, t_poll, t_decide, t_wake, t_send) in ns.
+
+    ``kind`` QK_*: an order that takes never rests and cannot be cancelled while the venue holds it back. One that buys is made out in dollars:
+    ``budget_u6`` (0 for all others), of which ``spent_u6`` are known to be spent; ``px_e4`` is its worst price, ``size_u6`` the shares that it brings
+    at that price: at a better one there are more. ``fee_e4``: most that a share of it may cost in fees.
     """
 
     __slots__ = ("order_id", "id_words", "market_id", "token", "level", "side", "key", "px_e4", "size_u6", "matched_u6", "booked_u6",
                  "state", "unknown", "pooled", "t_sent_ns", "t_live_ns", "t_done_ns", "t_cancel_ns", "params_version", "cause", "queries",
-                 "t_query_ns", "confirmed", "final", "deadline_ns", "doomed", "shown", "body", "reposts", "t_unknown_ns")
+                 "t_query_ns", "confirmed", "final", "deadline_ns", "doomed", "shown", "body", "reposts", "t_unknown_ns", "kind", "budget_u6", "spent_u6",
+                 "fee_e4")
 
-    def __init__(self, order_id, id_words, market_id, token, level, side, px_e4, size_u6, state, t_sent_ns):
+    def __init__(self, order_id, id_words, market_id, token, level, side, px_e4, size_u6, state, t_sent_ns, kind=QK_POST_ONLY, budget_u6=0):
         self.order_id, self.id_words = order_id, id_words
         self.market_id, self.token, self.level, self.side = market_id, token, level, side
-        self.key = token * LEVELS + level
+        self.kind, self.budget_u6, self.spent_u6, self.fee_e4 = kind, budget_u6, 0, 0
+        self.key = key_of(token, level, side, kind)
         self.px_e4, self.size_u6 = px_e4, size_u6
         self.matched_u6 = self.booked_u6 = 0
         self.state = state
@@ -62,9 +78,18 @@ class Order:
         """Shares that may still be filled without our having seen the trade: the number that exposure counts."""
         if self.state == DONE and self.final:
             return max(self.matched_u6 - self.booked_u6, 0)
+        return self.left_u6
+
+    @property
+    def left_u6(self) -> int:
+        """Shares whose trades have not been seen; of a dollar-sized order at its worst price."""
+        if self.budget_u6:
+            return max(self.budget_u6 - self.spent_u6, 0) * ONE_E4 // self.px_e4
         return max(self.size_u6 - self.booked_u6, 0)
 
     @property
     def rest_u6(self) -> int:
-        """Shares still resting as far as we know."""
+        """Shares not matched yet as far as we know."""
+        if self.budget_u6:
+            return self.left_u6
         return self.size_u6 - (self.matched_u6 if self.matched_u6 > self.booked_u6 else self.booked_u6)

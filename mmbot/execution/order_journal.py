@@ -14,7 +14,7 @@ damaged (skipped and counted); the disk is full or fails (`JournalError`: the PO
 orders only, through a temporary file and rename).
 
 Lines, all ASCII, ended by one newline:
-    S <order id, 64 hex> <market id> <token> <level> <side> <price 1e-4> <size 1e-6> <wall ms>    about to be sent
+    S <order id, 64 hex> <market id> <token> <level> <side> <kind> <price 1e-4> <size 1e-6> <wall ms>    about to be sent
     D <order id> <reason>                                                                        over, for the stated reason (a word)
     L <wall ns>:<1e-6 dollars> ...                                                               how far the result stands below its bests
 """
@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 COMPACT_BYTES = 8 << 20
-_SENT = re.compile(rb"S ([0-9a-f]{64}) (\d+) ([01]) ([0-3]) ([01]) (\d+) (\d+) (\d+)")
+_SENT = re.compile(rb"S ([0-9a-f]{64}) (\d+) ([01]) ([0-3]) ([01]) ([0-2]) (\d+) (\d+) (\d+)")
 _LOSS = re.compile(rb"L(?: \d+:\d+)*")
 _DONE = re.compile(rb"D ([0-9a-f]{64}) (\S+)")
 
@@ -38,22 +38,22 @@ class JournalError(OSError):
 class Sent:
     """One order that was about to be sent when the journal ends, and of which no end is known."""
 
-    __slots__ = ("order_id", "market_id", "token", "level", "side", "px_e4", "size_u6", "wall_ms")
+    __slots__ = ("order_id", "market_id", "token", "level", "side", "kind", "px_e4", "size_u6", "wall_ms")
 
-    def __init__(self, order_id: str, market_id: int, token: int, level: int, side: int, px_e4: int, size_u6: int, wall_ms: int):
+    def __init__(self, order_id: str, market_id: int, token: int, level: int, side: int, kind: int, px_e4: int, size_u6: int, wall_ms: int):
         self.order_id, self.market_id, self.token, self.level = order_id, market_id, token, level
-        self.side, self.px_e4, self.size_u6, self.wall_ms = side, px_e4, size_u6, wall_ms
+        self.side, self.kind, self.px_e4, self.size_u6, self.wall_ms = side, kind, px_e4, size_u6, wall_ms
 
 
-def sent_line(digest_hex: str, market_id: int, token: int, level: int, side: int, px_e4: int, size_u6: int, wall_ms: int) -> bytes:
-    """The write-ahead line of one order; ``digest_hex`` with or without 0x."""
-    return b"S %b %d %d %d %d %d %d %d\n" % (digest_hex[-64:].encode(), market_id, token, level, side, px_e4, size_u6, wall_ms)
+def sent_line(digest_hex: str, market_id: int, token: int, level: int, side: int, kind: int, px_e4: int, size_u6: int, wall_ms: int) -> bytes:
+    """The write-ahead line of one order; ``digest_hex`` with or without 0x; ``size_u6`` shares, of a taking BUY dollars."""
+    return b"S %b %d %d %d %d %d %d %d %d\n" % (digest_hex[-64:].encode(), market_id, token, level, side, kind, px_e4, size_u6, wall_ms)
 
 
 def sent_lines(market_id: int, wall_ms: int, orders: Iterable[tuple[str, tuple]]) -> bytes:
-    """The write-ahead lines of a POST, as `sent_line` makes them: (0x hex digest, (token, level, side, px_e4, size_u6)) of each order."""
-    return "".join([f"S {digest_hex[2:]} {market_id} {token} {level} {side} {px_e4} {size_u6} {wall_ms}\n"
-                    for digest_hex, (token, level, side, px_e4, size_u6) in orders]).encode()
+    """The write-ahead lines of a POST, as `sent_line` makes them: (0x hex digest, (token, level, side, kind, px_e4, size_u6)) of each order."""
+    return "".join([f"S {digest_hex[2:]} {market_id} {token} {level} {side} {kind} {px_e4} {size_u6} {wall_ms}\n"
+                    for digest_hex, (token, level, side, kind, px_e4, size_u6) in orders]).encode()
 
 
 def done_line(digest_hex: str, reason: str) -> bytes:

@@ -7,6 +7,8 @@ The rules, all of them toward safety:
   does nothing), and then asked about.
 - An order whose fate is unknown and past its deadline, or whose cancel is not answered, is cancelled by its id every `CANCEL_AGAIN_NS` until
   its fate is known: that a cancel leaves depends on no read.
+- An order that takes may be held back by the venue for a moment. When nothing is heard of its end it is asked about, and past its deadline it is
+  cancelled by its id like one of unknown fate: it never rests.
 - An acknowledged order that the user channel has not shown within ``deaf_ms`` proves the channel deaf: no quotes until everything was read
   again, and the feed is told to connect anew (``user_deaf``). A new connection may be as deaf, so quoting also waits, twice as long each
   time, until an order is shown in time.
@@ -17,13 +19,14 @@ Can go wrong: the loop is late, and all of this with it; the guardian sees that.
 """
 
 from mmbot.execution.http1 import NotSent, UnknownOutcome
-from mmbot.execution.order import LIVE, Order
+from mmbot.execution.order import LIVE, PENDING, Order
 from mmbot.execution.order_journal import loss_line
-from shm_layout.records import AS_READY, VENUE_MODES
+from shm_layout.records import AS_READY, QK_POST_ONLY, VENUE_MODES
 
 WATCH_NS = 4_000_000
 DEAF_HOLD_S, DEAF_HOLD_MAX_S = 5.0, 60.0
 CANCEL_AGAIN_NS = 1_000_000_000
+HELD_NS = 1_000_000_000         # an order that the venue holds back is asked about when nothing has been heard of it for so long
 PING_NS = 1_000_000_000
 NO_ORDER = "0x" + "0" * 64          # an id nobody has: cancelling it does nothing and is answered
 
@@ -37,7 +40,10 @@ class Overdue:
         if now >= self.venue.due_ns:
             self.venue.tick(now)
         self._heed_venue(now)
+        if now >= self.split.due_ns and self.split.look(now, self.mid_u6):
+            self._account_dirty = True
         self._cancel_overdue(now)
+        self._ask_held(now)
         self._listen(now)
         if self.unknown:
             oldest = min(o.t_unknown_ns for o in self.unknown.values())
@@ -67,11 +73,21 @@ class Overdue:
         horizon = now - CANCEL_AGAIN_NS
         for window in self.by_market.values():
             due = [o for o in window.orders.values()
-                   if (o.unknown or o.state != LIVE) and now > o.deadline_ns and o.t_cancel_ns <= horizon]
+                   if (o.unknown or o.state != LIVE or o.kind != QK_POST_ONLY) and now > o.deadline_ns and o.t_cancel_ns <= horizon]
+            for o in due:
+                if o.state == PENDING and not o.unknown:
+                    self._post_lost(o.t_sent_ns, now)
             if not due or not self.cancel(window, due, now):
                 continue
             for o in due:
                 self.mark_unknown(o, "no answer in time")
+
+    def _ask_held(self, now: int) -> None:
+        """Have the venue asked about orders that take, were accepted, and of whose end nothing has been heard."""
+        for window in self.by_market.values():
+            for o in window.takers.values():
+                if o.state == LIVE and not o.unknown and now >= max(o.t_query_ns, o.t_live_ns + HELD_NS):
+                    self.mark_unknown(o, "no word of how it ended")
 
     def _listen(self, now: int) -> None:
         """Is there an acknowledged order that the user channel should have shown by now?"""
@@ -98,9 +114,10 @@ class Overdue:
         if self.state != AS_READY:          # the trades of before have not all been read
             return
         was_open, before = self.loss.open, self.loss.drop_u6
-        if self.loss.update(self.positions.realized_u6, self.wall_ns()) and not was_open:
+        if self.loss.update(self.positions.realized_u6, self.wall_ns(), self.cash_u6 + self.positions.held_u6) and not was_open:
             self._account_dirty = True
-            self.report.error("loss", f"the result fell by {self.loss.drop_u6 / 1e6:.2f} dollars from its best of the last 24 h: no quotes")
+            self.report.error("loss", f"the result fell by {self.loss.drop_u6 / 1e6:.2f} of {self.loss.bankroll_u6 / 1e6:.2f} dollars from its best of the last 24 h: "
+                                      "no quotes")
         if self.loss.drop_u6 != before:
             self._lines.append(loss_line(self.loss.state()))
 

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from mmbot.execution.amounts import LOT_U6, ONE_E4
 from mmbot.execution.signing import OrderSigner, OrderTemplate, Salts, SignedOrder
 from mmbot.execution.wire import Requests
+from shm_layout.records import QK_FAK, QK_FOK
 
+ORDER_TYPE_OF = {QK_FAK: "FAK", QK_FOK: "FOK"}
 Key = tuple[int, int, int, int]          # token id, side, px_e4, size_u6
 
 
@@ -24,6 +26,7 @@ class SignedPool:
         self._refresh_age_ns = max_age_ns * 3 // 4          # signed anew before it is too old to be taken
         self._templates: dict[tuple[int, int], OrderTemplate] = {}
         self._terms: dict[tuple[int, int], tuple] = {}
+        self._taking: dict[tuple[int, int, int], tuple[tuple, OrderTemplate]] = {}
         self._wanted: dict[tuple[int, int], dict[Key, None]] = {}
         self._ready: dict[Key, SignedOrder] = {}
         self._missing: deque[Key] = deque()
@@ -41,6 +44,14 @@ class SignedPool:
             self._templates[line] = self.signer.template(token_id, side, tick_e4, version, neg_risk)
             self._terms[line] = terms
         return self._templates[line]
+
+    def taking(self, token_id: int, side: int, kind: int, tick_e4: int, version=1, neg_risk: bool = False) -> OrderTemplate:
+        """The template of orders that take: ``kind`` QK_FAK or QK_FOK. They are never signed ahead."""
+        line, terms = (token_id, side, kind), (tick_e4, version, neg_risk)
+        found = self._taking.get(line)
+        if found is None or found[0] != terms:
+            found = self._taking[line] = terms, self.signer.template(token_id, side, tick_e4, version, neg_risk, False, ORDER_TYPE_OF[kind])
+        return found[1]
 
     def want(self, token_id: int, side: int, tick_e4: int, prices_e4: Iterable[int], sizes_u6: Iterable[int], version=1,
              neg_risk: bool = False) -> None:
@@ -72,6 +83,8 @@ class SignedPool:
         for line in [line for line in self._templates if line[0] == token_id]:
             self._drop_line(line)
             del self._templates[line], self._terms[line]
+        for line in [line for line in self._taking if line[0] == token_id]:
+            del self._taking[line]
 
     def _drop_line(self, line: tuple[int, int]) -> None:
         for key in self._wanted.pop(line, ()):

@@ -9,7 +9,7 @@ from mmbot.execution.reconcile import ONE_E4
 from mmbot.execution.windows import Window
 from mmbot.inventory.exposure import of_orders
 from mmbot.inventory.positions import CONFIRMED, MINED, Positions
-from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION
+from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT, OWN, OWN_ORDER, POSITION, QK_POST_ONLY
 
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
 _NO_SHARES = (*(0,) * 12, -1, -1)
@@ -21,7 +21,8 @@ _NO_ORDERS = (0,) * (OWN.fields["order"][0].itemsize // 8)
 
 assert ACCOUNT.names == ("t_update_ns", "state", "halts", "user_ok", "cash_u6", "reserved_u6", "exposure_u6", "realized_u6", "live_orders",
                          "orders", "cancels", "fills", "rejects", "unknown", "volume_u6", "fees_u6", "venue_mode", "venue_mode_until_ns", "tier",
-                         "order_tokens", "cancel_tokens", "user_deaf", "difference_since_ns", "reversed", "position")
+                         "order_tokens", "cancel_tokens", "user_deaf", "difference_since_ns", "reversed", "spread_u6", "adverse_u6", "rebate_u6", "scoring",
+                         "late", "late_u6", "position")
 assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
                           "mined_up_u6", "mined_down_u6", "confirmed_up_u6", "confirmed_down_u6", "failed_up_u6", "failed_down_u6",
                           "sellable_up_u6", "sellable_down_u6", "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6",
@@ -46,7 +47,8 @@ def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
 
 def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: list[Window | None], positions: Positions) -> list[int]:
     """ACCOUNT as integers. head: (t_update_ns, state, halts, user_ok); tail: (orders, cancels, rejects, unknown);
-    venue: (venue_mode, venue_mode_until_ns, tier, order_tokens, cancel_tokens, user_deaf, difference_since_ns, reversed)."""
+    venue: (venue_mode, venue_mode_until_ns, tier, order_tokens, cancel_tokens, user_deaf, difference_since_ns, reversed, spread_u6,
+    adverse_u6, rebate_u6, scoring, late, late_u6)."""
     rows, reserved, exposure, live = [], 0, 0, 0
     for window in windows:
         if window is None:
@@ -67,11 +69,11 @@ def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: l
 def own_rows(window: Window) -> tuple:
     """What may rest of ours in a window: rows (token, side, px_e4, size_u6, t_sent_ns) one after the other, one per price.
 
-    Orders of every state that is not over count with what is left of them. The best-priced MAX_OWN rows when there are more.
+    Orders of every state that is not over count with what is left of them; those that take never rest. The best-priced MAX_OWN rows when there are more.
     """
     sizes = {}
     for o in window.orders.values():
-        if (rest := o.rest_u6) > 0:
+        if o.kind == QK_POST_ONLY and (rest := o.rest_u6) > 0:
             at = o.token, o.side, o.px_e4
             size, sent_ns = sizes.get(at, (0, 0))
             sizes[at] = size + rest, max(sent_ns, o.t_sent_ns)

@@ -17,11 +17,11 @@ from mmbot.execution.asking import Asking, rests
 from mmbot.execution.comparison import DAY_PART_S, OVERLAP_S, Comparison
 from mmbot.execution.http1 import NotSent, UnknownOutcome
 from mmbot.execution.manager import OrderManager
-from mmbot.execution.order import DONE, PENDING, Order, id_words_of
+from mmbot.execution.order import DONE, ONE_E4, PENDING, Order, id_words_of
 from mmbot.execution.rest import VenueError
 from mmbot.execution.wire import Outcome, parse_cancel
 from mmbot.venues.polymarket.user_channel import UserChannel
-from shm_layout.records import AS_HALTED, AS_READY, AS_RECONCILING, OE_ADOPTED
+from shm_layout.records import AS_HALTED, AS_READY, AS_RECONCILING, BUY, OE_ADOPTED, QK_POST_ONLY
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.1, 5.0
 FLAT_TRIES = 40
@@ -85,6 +85,8 @@ class Recovery(Asking, Comparison):
             raise NotFlat(f"{len(left)} orders of the journal still rest when asked by id although they were cancelled")
         losses = m.losses
         await self._trades(DAY_PART_S)
+        if m.settlements is not None:
+            m.settlements.load()        # merges are no trades: without them their shares would be missing, and their dollars a mystery
         await self._anchor()
         m.compact_journal()
         m.reread = ""
@@ -99,8 +101,9 @@ class Recovery(Asking, Comparison):
         for sent in m.journal.found.values():
             if sent.order_id in m.by_id:
                 continue
-            o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4, sent.size_u6,
-                      PENDING, 0)
+            budget_u6 = sent.size_u6 if sent.kind != QK_POST_ONLY and sent.side == BUY else 0
+            o = Order(sent.order_id, id_words_of(sent.order_id), sent.market_id, sent.token, sent.level, sent.side, sent.px_e4,
+                      budget_u6 * ONE_E4 // sent.px_e4 or sent.size_u6, PENDING, 0, sent.kind, budget_u6)
             o.unknown = True
             m.by_id[sent.order_id] = o
             if window := m.by_market.get(sent.market_id):

@@ -225,30 +225,32 @@ class RestClient:
         await self._session.close()
 
     async def _get(self, path: str, params: dict[str, str] | None = None, private: bool = False, url: str = "",
-                   headers: dict[str, str] | None = None, method: str = "GET") -> bytes:
+                   headers: dict[str, str] | None = None, method: str = "GET", body: bytes = b"") -> bytes:
         what = f"{method} {url or path}"
         if private:
             if self._auth is None:
                 raise VenueError(what, ErrorCode.UNAUTHORIZED, "this read needs an account")
-            headers = self._auth.header_dict(method, path, b"", int(self._now_s()))
+            headers = self._auth.header_dict(method, path, body, int(self._now_s()))
+            if body:
+                headers["Content-Type"] = "application/json"
         try:
             # a redirect would carry the authentication to another host: it counts as an error instead
-            async with self._session.request(method, url or self._url + path, params=params, headers=headers,
+            async with self._session.request(method, url or self._url + path, params=params, headers=headers, data=body or None,
                                              allow_redirects=False) as answer:
-                body = await answer.content.read(MAX_BODY + 1)
-                while len(body) <= MAX_BODY and (more := await answer.content.read(MAX_BODY)):
-                    body += more
+                got = await answer.content.read(MAX_BODY + 1)
+                while len(got) <= MAX_BODY and (more := await answer.content.read(MAX_BODY)):
+                    got += more
                 status, kind = answer.status, answer.headers.get("Content-Type", "")
         except (aiohttp.ClientError, TimeoutError, OSError, asyncio.IncompleteReadError) as e:
             raise VenueError(what, ErrorCode.SERVER, str(e) or type(e).__name__) from None
         if status != 200:
-            code, text, _ = explain(status, body)
+            code, text, _ = explain(status, got)
             raise VenueError(what, code, text, status)
-        if len(body) > MAX_BODY:
+        if len(got) > MAX_BODY:
             raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"the answer is longer than {MAX_BODY} bytes", status)
-        if "html" in kind.lower() or body.lstrip()[:1] == b"<":
-            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"a web page instead of data: {_excerpt(body)}", status)
-        return body
+        if "html" in kind.lower() or got.lstrip()[:1] == b"<":
+            raise VenueError(what, ErrorCode.NOT_UNDERSTOOD, f"a web page instead of data: {_excerpt(got)}", status)
+        return got
 
     @staticmethod
     def _decode(what: str, body: bytes, shape: Any) -> Any:
@@ -319,6 +321,13 @@ class RestClient:
         """The dollars that this API key would trade with under another signature type."""
         params = {"asset_type": "COLLATERAL", "signature_type": str(signature_type)}
         return self._row("/balance-allowance", self._decode("/balance-allowance", await self._get("/balance-allowance", params, private=True), Balance))
+
+    async def scoring(self, order_ids: list[str]) -> dict[str, bool]:
+        """Which of these own orders earn liquidity rewards now; ids the venue does not mention are left out."""
+        if not order_ids:
+            return {}
+        path = "/orders-scoring"
+        return self._decode(path, await self._get(path, private=True, method="POST", body=msgspec.json.encode(order_ids)), dict[str, bool])
 
     async def closed_only(self) -> bool:
         """Whether the account may only close positions."""

@@ -16,10 +16,10 @@ import struct
 from functools import partial
 
 from mmbot.execution.http1 import NotSent
-from mmbot.execution.order import CANCELING, LEVELS, PENDING, Order
+from mmbot.execution.order import CANCELING, PENDING, Order, key_of
 from mmbot.execution.order_journal import JournalError, done_line, sent_lines
 from mmbot.execution.windows import Window
-from shm_layout.records import OE_CANCEL_SENT, OE_REPOSTED, OE_SENT
+from shm_layout.records import BUY, OE_CANCEL_SENT, OE_REPOSTED, OE_SENT, QK_POST_ONLY
 
 RETRY_NS = 1_000_000                        # when there was no free connection
 UNSIGNABLE_NS = 2_000_000_000               # how long a quote's place is held when no order can be signed for it
@@ -65,6 +65,7 @@ class Sending:
         orders = [self._sent(window, q, s, pooled, cause, t_send, deadline_ns, now) for q, s, pooled in signed]
         self._publish_own(window)
         self.order_tokens.spend(len(orders), now)
+        self.post_pause.sent(now)
         self.n_orders += len(orders)
         future.add_done_callback(partial(self._posted, window, orders, fresh))
         report = self.report
@@ -84,15 +85,19 @@ class Sending:
         out, pool, tick = [], self.pool, window.limits.tick_e4
         for q in quotes:
             token_id, side = window.tokens[q[0]], q[2]
-            order = pool.take(token_id, side, q[3], q[4], now, tick)
+            order = pool.take(token_id, side, q[4], q[5], now, tick) if q[3] == QK_POST_ONLY else None
             if order is not None:
                 out.append((q, order, 1))
                 continue
             try:
+                if q[3] != QK_POST_ONLY:
+                    template = pool.taking(token_id, side, q[3], tick, window.version, window.neg_risk)
+                    out.append((q, template.build_market(q[4], q[5], wall_ms, pool.salts(), now), 0))
+                    continue
                 template = pool.template(token_id, side, tick, window.version, window.neg_risk)
-                out.append((q, template.build(q[3], q[4], wall_ms, pool.salts(), now), 0))
+                out.append((q, template.build(q[4], q[5], wall_ms, pool.salts(), now), 0))
             except ValueError as e:         # an amount or market that cannot be signed for
-                window.limits.hold_ns[q[0] * LEVELS + q[1]] = now + UNSIGNABLE_NS
+                window.limits.hold_ns[key_of(*q[:4])] = now + UNSIGNABLE_NS
                 self.report.error("signing", str(e))
         return out
 
@@ -102,8 +107,13 @@ class Sending:
         return sent_lines(window.market_id, wall_ms, [(s.order_id_hex, q) for q, s, _ in signed])
 
     def _sent(self, window: Window, q: tuple, signed, pooled: int, cause: tuple, t_send: int, deadline_ns: int, now: int) -> Order:
-        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[3],
-                      signed.size_u6, PENDING, t_send)
+        kind, buys = q[3], q[2] == BUY
+        order = Order(signed.order_id_hex, struct.unpack(">4q", signed.order_id), window.market_id, q[0], q[1], q[2], q[4],
+                      signed.taker_u6 if buys else signed.maker_u6, PENDING, t_send, kind, signed.maker_u6 if kind != QK_POST_ONLY and buys else 0)
+        if kind != QK_POST_ONLY:
+            order.fee_e4 = window.limits.fee_e4(q[2], q[4])
+            window.took(order)
+            self.report.event("takes")
         order.pooled, order.params_version, order.cause = pooled, window.params_version, cause
         order.deadline_ns, order.body = deadline_ns, signed.body
         window.orders[order.order_id] = self.by_id[order.order_id] = order
@@ -115,9 +125,12 @@ class Sending:
     def repost(self, window: Window, o: Order, now: int) -> bool:
         """Send the identical bytes of an order once more; false when that is not allowed or nothing left.
 
-        For an order that the venue does not know although it was sent: only while it is young, and exactly what is desired still.
+        For an order that the venue does not know although it was sent: only while it is young, and exactly what is desired still. Never one that takes:
+        the venue may forget what it has killed.
         """
-        wanted = any(q[0] == o.token and q[1] == o.level and q[2] == o.side and q[3] == o.px_e4 and q[4] == o.size_u6 for q in window.desired)
+        if o.kind != QK_POST_ONLY:
+            return False
+        wanted = any(q[0] == o.token and q[1] == o.level and q[2] == o.side and q[4] == o.px_e4 and q[5] == o.size_u6 for q in window.desired)
         deadline_ns = window.decided_ns + self._deadline_ns
         young = o.reposts < MAX_REPOSTS and now - o.t_sent_ns <= REPOST_WITHIN_NS and now <= min(deadline_ns, window.deadline_ns)
         if (not wanted or not young or not o.body or o.confirmed or o.doomed or o.t_cancel_ns or not self.may_quote(now)
@@ -132,6 +145,7 @@ class Sending:
         o.state, o.deadline_ns = PENDING, deadline_ns
         o.reposts += 1
         self.order_tokens.spend(1, now)
+        self.post_pause.sent(now)
         self._events.append((OE_REPOSTED, self.gateway.t_send_ns, o))
         self.report.event("reposts")
         future.add_done_callback(partial(self._posted, window, [o], False))

@@ -9,11 +9,9 @@ One cap covers all windows: those of all lengths have the same underlying, so wh
 
 from typing import NamedTuple
 
-from mmbot.execution.order import Order
+from mmbot.execution.order import ONE_E4, Order
 from mmbot.inventory.positions import Position
 from shm_layout.records import BUY, DOWN, UP
-
-ONE_E4 = 10_000
 
 
 class Open(NamedTuple):
@@ -53,12 +51,12 @@ class Tail(dict):
 
 
 def _count(o: Order, left: int, shares: list[int], paid_e10: list[int], given_e10: list[int]) -> None:
-    """A bid at p loses p a share if the other token wins, an offer at p loses 1 - p a share if its own token wins."""
+    """A bid at p loses p a share if the other token wins, an offer at p loses 1 - p a share if its own token wins; what a share may cost in fees besides."""
     if o.side == BUY:
         shares[o.token] += left
-        paid_e10[o.token] += left * o.px_e4
+        paid_e10[o.token] += left * (o.px_e4 + o.fee_e4)
     else:
-        given_e10[o.token] += left * (ONE_E4 - o.px_e4)
+        given_e10[o.token] += left * (ONE_E4 - o.px_e4 + o.fee_e4)
 
 
 def of_orders(*groups: dict[str, Order], tail: Tail | None = None) -> Open:

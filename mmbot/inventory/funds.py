@@ -25,34 +25,34 @@ class Ceiling(NamedTuple):
 
 
 class Funds:
-    """Ceilings by market id."""
+    """Ceilings: dollars by market id, shares by (market id, token)."""
 
     def __init__(self):
         self._ceilings: dict[int, Ceiling] = {}
 
-    def refused(self, market_id: int, text: str, reserved_u6: int, cash_u6: int, now_ns: int) -> str:
-        """An order was refused for its money. ``reserved_u6``: what our open bids take there, the refused one not counted; ``cash_u6``: what we
-        believe to have. Returns the explanation."""
-        old = self._ceilings.get(market_id)
+    def refused(self, key, text: str, reserved_u6: int, cash_u6: int, now_ns: int, unit: str = "dollars of bids") -> str:
+        """An order was refused for its money or shares (``key``: market id, or (market id, token)). ``reserved_u6``: what our open orders take there, the
+        refused one not counted; ``cash_u6``: what we believe to have. Returns the explanation."""
+        old = self._ceilings.get(key)
         wait_ns = FIRST_WAIT_NS
         if old is not None and now_ns - old.until_ns < FORGET_NS:
             wait_ns = old.wait_ns if now_ns < old.until_ns else min(2 * old.wait_ns, LONGEST_WAIT_NS)
-        found = _NUMBERS.search(text)
+        noun, found = unit.split()[0], _NUMBERS.search(text)
         if found is None:
             room, why = reserved_u6, "the venue gives no numbers"
         else:
             balance, matched, _ = (int(n) for n in found.groups())
             stale = max(matched - reserved_u6, 0)
             room = max(balance - stale, 0)
-            why = (f"a reservation of {stale / 1e6:g} dollars that no order of ours explains" if stale
-                   else f"the venue sees {balance / 1e6:g} dollars, we {cash_u6 / 1e6:g}" if balance < cash_u6 else "more was bid for than there is")
+            why = (f"a reservation of {stale / 1e6:g} {noun} that no order of ours explains" if stale
+                   else f"the venue sees {balance / 1e6:g} {noun}, we {cash_u6 / 1e6:g}" if balance < cash_u6 else "more was asked for than there is")
         until_ns = old.until_ns if old is not None and now_ns < old.until_ns else now_ns + wait_ns
-        self._ceilings[market_id] = Ceiling(room, until_ns, wait_ns)
-        return f"{why}: at most {room / 1e6:g} dollars of bids in {market_id} for {wait_ns / 1e9:g} s"
+        self._ceilings[key] = Ceiling(room, until_ns, wait_ns)
+        return f"{why}: at most {room / 1e6:g} {unit} in {key[0] if isinstance(key, tuple) else key} for {wait_ns / 1e9:g} s"
 
-    def room_u6(self, market_id: int, cash_u6: int, now_ns: int) -> int:
-        """Dollars that own open bids of a market may take together now."""
-        ceiling = self._ceilings.get(market_id)
+    def room_u6(self, key, cash_u6: int, now_ns: int) -> int:
+        """Dollars that own open bids of a market, or shares that own open offers of a token, may take together now."""
+        ceiling = self._ceilings.get(key)
         if ceiling is None or now_ns >= ceiling.until_ns:
             return cash_u6
         return min(ceiling.room_u6, cash_u6)

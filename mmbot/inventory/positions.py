@@ -1,7 +1,7 @@
-"""Positions from own trade legs: each leg counts once, whatever the order, number and timing of the messages about it.
+"""Positions from own trade legs, merges and redemptions: each counts once, whatever the order, number and timing of the messages about it.
 
-Owns: the ledger of legs, keyed (trade id, order id), and per window and token the shares in each state, what they cost, what sales
-brought, and how much of it still hangs on trades that may fail.
+Owns: the ledger of legs, keyed (trade id, order id), that of the settler's operations, by number, and per window and token the shares in each state,
+what they cost, what sales brought, and how much of it still hangs on trades that may fail.
 Writes: the executor's order manager. Reads: the same, which publishes them in the account record. No I/O, no clock.
 
 The rule that makes this safe: **a position is a function of the set of its legs, never of the order in which messages came.** Each leg keeps
@@ -9,6 +9,9 @@ the best evidence about itself (a maximum, so repeats and reordering change noth
 shares held is the average price of everything bought in that window and token, so it does not depend on when a sale happened among the
 buys, and a leg that fails is subtracted to the last unit even when its shares seemed sold meanwhile (the quantity is then negative until the
 sale fails too, which is exactly what the venue's books will show).
+
+A merge of n sets is a sale of n shares of both tokens for n dollars together, at average cost, from the moment it is confirmed; a redemption only moves
+dollars, because a window's result is realised when its outcome is known. While an operation is under way it has happened or not: both are explained.
 
 States of a leg: MATCHED (also RETRYING: being settled again) -> MINED -> CONFIRMED, or FAILED. A leg that was ever RETRYING counts as
 matched, not as mined, until it is final. CONFIRMED is final: the chain has the shares. FAILED takes the leg back.
@@ -19,7 +22,8 @@ the own order, because callers pass the own leg, never the taker's top-level fie
 Source: venue protocol, user channel and own fills of a maker.
 """
 
-from shm_layout.records import BUY, DOWN, NO_OUTCOME, TS_CONFIRMED, TS_FAILED, TS_MATCHED, TS_MINED, TS_RETRYING, UP
+from shm_layout.records import (BUY, DOWN, NO_OUTCOME, SK_MERGE, SS_CONFIRMED, SS_FAILED, TS_CONFIRMED, TS_FAILED, TS_MATCHED, TS_MINED,
+                                TS_RETRYING, UP)
 
 ONE_U6 = 1_000_000
 #: An order whose unfilled rest is at most this (0.01 share) is over: settlement rounds in 1e-6 and prices in cents.
@@ -146,6 +150,8 @@ class Positions:
         self._pending: set[_Leg] = set()        # those that count and are not final
         self.fills = self.reversed = self.conflicts = 0
         self.volume_u6 = self.fees_u6 = self.spent_u6 = 0
+        self._settled: dict[int, int] = {}      # operations of the settler: the highest state heard
+        self._settling: dict[int, tuple[int, int, int, int]] = {}       # those under way: kind, market id, sets, payout
         self.retired_realized_u6 = 0
         self.retired: set[int] = set()
 
@@ -216,19 +222,44 @@ class Positions:
         self.volume_u6 += sign * cash
         self.spent_u6 += sign * (cash + fee if side == BUY else fee - cash)
 
+    def settle(self, number: int, kind: int, state: int, market_id: int, sets_u6: int, payout_u6: int) -> int:
+        """One message about an operation of the settler (SK_*, SS_*); returns NOTHING, BOOKED, FINAL (failed) or CORRECTED (it is under way).
+
+        ``sets_u6``: shares of each token that a merge takes; ``payout_u6``: dollars it brings. The highest state heard counts.
+        """
+        if state <= self._settled.get(number, 0):
+            return NOTHING
+        self._settled[number] = state
+        self._settling.pop(number, None)
+        if kind == SK_MERGE and market_id in self.retired:
+            return NOTHING
+        if state == SS_FAILED:
+            return FINAL
+        if state != SS_CONFIRMED:
+            self._settling[number] = kind, market_id, sets_u6, payout_u6
+            return CORRECTED
+        self.spent_u6 -= payout_u6
+        if kind == SK_MERGE:
+            p, half = self.position(market_id), payout_u6 // 2
+            for token, cash in ((UP, half), (DOWN, payout_u6 - half)):
+                p.sold_u6[token] += sets_u6
+                p.got_u6[token] += cash
+                p.net_u6[CONFIRMED][token] -= sets_u6
+        return BOOKED
+
     def leg_u6(self, trade_id, order_id) -> int:
         """Shares of a leg as we know it, whether it counts or failed (either way the order was used up by it); 0 for an unknown one."""
         leg = self._legs.get((trade_id, order_id))
         return leg.terms[0] if leg is not None else 0
 
     def unsettled(self, market_id: int) -> bool:
-        """Does any leg of this window wait for its final word?"""
-        return any(leg.market_id == market_id for leg in self._pending)
+        """Does any leg or operation of this window wait for its final word?"""
+        return any(leg.market_id == market_id for leg in self._pending) or any(op[1] == market_id for op in self._settling.values())
 
     def pending_cash_u6(self) -> tuple[int, int]:
-        """(dollars out, dollars in) of the legs that count and are not final, over all windows: the room in which the venue's cash may
-        honestly differ from ours while they settle."""
-        out = into = 0
+        """(dollars by which the venue's cash may honestly stand above ours, dollars below) over all windows: what legs that count and are not final
+        took, or brought; what operations under way may have brought already counts above."""
+        out, into = sum(op[3] for op in self._settling.values()), 0
         for leg in self._pending:
             cash, fee = leg.cash_u6, leg.terms[4]
             if leg.terms[3] == BUY:
@@ -238,9 +269,11 @@ class Positions:
         return out, into
 
     def share_range_u6(self, market_id: int, token: int) -> tuple[int, int]:
-        """(fewest, most) shares of a token that the venue may honestly show while trades that are not final settle one by one."""
+        """(fewest, most) shares of a token that the venue may honestly show while trades that are not final settle one by one, and merges are
+        under way."""
         p = self.by_market.get(market_id)
         low = high = p.net_u6[CONFIRMED][token] if p else 0
+        low -= self.merging_u6(market_id)
         for leg in self._pending:
             if leg.market_id == market_id and leg.terms[2] == token:
                 if leg.terms[3] == BUY:
@@ -248,6 +281,10 @@ class Positions:
                 else:
                     low -= leg.terms[0]
         return low, high
+
+    def merging_u6(self, market_id: int) -> int:
+        """Shares of each token that merges under way may have taken, or will."""
+        return sum(sets for kind, market, sets, _ in self._settling.values() if kind == SK_MERGE and market == market_id)
 
     def resolve(self, market_id: int, outcome: int) -> bool:
         """The window's outcome is known (UP or DOWN); True when that is news. From here on its result is realised."""
@@ -275,3 +312,8 @@ class Positions:
     def realized_u6(self) -> int:
         """Realised result of all windows ever held, 1e-6 dollars."""
         return self.retired_realized_u6 + sum(p.realized_u6 for p in self.by_market.values())
+
+    @property
+    def held_u6(self) -> int:
+        """Dollars of what is held in windows whose outcome is not known, at cost. (Whether a payout is in the cash already nobody says.)"""
+        return sum(sum(p.cost_u6) for p in self.by_market.values() if p.outcome == NO_OUTCOME)

@@ -5,7 +5,7 @@ run directory (mode 0600). Reads: files of the account, the terminal (a passphra
 
 How secrets reach the processes of a group: this module opens them once, `Instance.environment` puts them into the environment of supervisord
 (readable by its own user only, like all of /proc/<pid>/environ), and supervisor.conf takes out of each process what that process does not
-need: the private key stays with the executor. They are in no file, no argument list and no shared memory, and nobody is asked twice.
+need: the private key stays with executor and settler. They are in no file, no argument list and no shared memory, and nobody is asked twice.
 Can go wrong: UserError with the setting to change.
 """
 

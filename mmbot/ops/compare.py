@@ -1,7 +1,7 @@
 """Our books against the venue's: orders, journal, positions and cash, each difference by name.
 
 Owns: what counts as a difference. Reads: the executor's published account and own orders (also of a group that is down, as long as its memory
-is there), the order journal, the venue's lists. Writes nothing and mends nothing: the executor mends its own books, a person looks at the rest.
+is there), the journals of orders and settlements, the venue's lists. Writes nothing and mends nothing: the executor mends its own books, a person looks at the rest.
 Who calls: `mmbot reconcile`. Both sides move while a group trades, so a difference counts only when it stands in every one of several readings.
 Can go wrong: the venue cannot be read (UserError).
 """
@@ -18,6 +18,7 @@ from mmbot.execution.rest import OpenOrder, RestClient, VenueError
 from mmbot.ops.flatten import HELD_S, Held, held
 from mmbot.ops.picture import slug
 from mmbot.ops.view import View
+from mmbot.settlement.journal import FILE, taken_u6
 from shm_layout import records as r
 
 READINGS, PAUSE_S, CLOCK_S = 3, 2.5, 3.0
@@ -37,7 +38,8 @@ class Difference:
 @dataclass
 class Ours:
     """What memory and journal say. ``tokens``: token id -> (window's name, outcome); ``shares``, ``failed``: per token, 1e-6; ``rest``: what may rest
-    of ours, (token, side, price 1e-4) -> shares 1e-6; None where there is nothing to compare with."""
+    of ours, (token, side, price 1e-4) -> shares 1e-6; None where there is nothing to compare with. ``merged``: shares per token that merges have taken, which is in no trade;
+    ``coming``: dollars of settlements under way, which the venue may show already."""
     tokens: dict[str, tuple[str, str]] = field(default_factory=dict)
     shares: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class Ours:
     live_orders: int | None = None
     cash_u6: int | None = None
     journal: set[str] = field(default_factory=set)
+    merged: dict[str, int] = field(default_factory=dict)
+    coming: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -91,7 +95,7 @@ def _share_differences(ours: Ours, theirs: Theirs) -> list[Difference]:
     out, found = [], {h.token: h for h in theirs.held}
     for token, shares_u6 in ours.shares.items():
         where, h = " ".join(ours.tokens[token]), found.get(token)
-        theirs_u6, failed_u6 = (h.shares_u6, h.failed_u6) if h else (0, 0)
+        theirs_u6, failed_u6 = (h.shares_u6 - ours.merged.get(token, 0), h.failed_u6) if h else (0, 0)
         if shares_u6 != theirs_u6:
             out.append(Difference(f"shares of {where}", f"{shares_u6 / 1e6:g}", f"{theirs_u6 / 1e6:g}"))
         if h and ours.failed.get(token, 0) != failed_u6:
@@ -100,7 +104,7 @@ def _share_differences(ours: Ours, theirs: Theirs) -> list[Difference]:
 
 
 def _cash_difference(ours: Ours, theirs: Theirs) -> list[Difference]:
-    if ours.cash_u6 is None or ours.cash_u6 == theirs.cash_u6:
+    if ours.cash_u6 is None or theirs.cash_u6 - ours.cash_u6 in {0} | ours.coming:
         return []
     return [Difference("cash", f"{ours.cash_u6 / 1e6:,.6f} dollars", f"{theirs.cash_u6 / 1e6:,.6f} dollars")]
 
@@ -108,6 +112,7 @@ def _cash_difference(ours: Ours, theirs: Theirs) -> list[Difference]:
 def read_ours(cfg: config.Settings, view: View) -> Ours:
     """Our side, from memory and journal."""
     out = Ours(journal=set(replay(cfg.run.path / "journal" / "orders.log")[0]))
+    out.merged, out.coming = taken_u6(cfg.run.path / FILE, r.SK_MERGE)
     account, markets = view.latest("account"), view.latest("markets")
     if account is None or markets is None:
         return out

@@ -52,7 +52,7 @@ def _python(_cfg) -> Iterator[Finding]:
 def _cpus(cfg) -> Iterator[Finding]:
     cpus = sorted(os.sched_getaffinity(0))
     places: dict[tuple[int, ...], list[str]] = {}
-    for row in topology.processes(cfg.profile, cfg.feeds):
+    for row in topology.processes(cfg.profile, cfg):
         places.setdefault(tuple(sorted(topology.placement(row).cpus)), []).append(row.name)
     core = topology.placement(topology.BY_NAME["core"])
     text = "; ".join(f"CPU {','.join(map(str, where))}: {' '.join(names)}" for where, names in sorted(places.items()))

@@ -51,7 +51,24 @@ def account_findings(cfg) -> tuple[list[Finding], Credentials | None]:
                            "`mmbot livetest` shows whether the venue takes it; else set signature_type 3 and the deposit wallet as funder"))
     if who.signature_type:
         out.append(_wallet(who))
+    out.append(settlement_finding(cfg, who))
     return out, who
+
+
+def settlement_finding(cfg, who: Credentials) -> Finding:
+    """Can the settler reach the chain with this wallet?"""
+    account, way = cfg.account, "its own transactions, paid with POL" if not who.signature_type else "the relayer"
+    keyed = account.relayer_key.get_secret_value() or all(getattr(account, n).get_secret_value() for n in ("builder_key", "builder_secret", "builder_passphrase"))
+    if not cfg.settlement.enabled:
+        return Finding("warn", "settlement", "switched off: full sets are not merged and windows not redeemed", "set settlement.enabled = true, or do it by hand")
+    if not cfg.venue.rpc_url or (who.signature_type and not cfg.venue.relayer_url):
+        return Finding("fail", "settlement", "no way to the chain: nothing is merged or redeemed",
+                       "set venue.rpc_url" + (" and venue.relayer_url" if who.signature_type else "") + " (see mmbot/presets/live.toml)")
+    if cfg.profile == "live" and who.signature_type and not keyed:
+        return Finding("fail", "settlement", f"a {WALLETS[who.signature_type]} settles through the relayer, and there is no key for it",
+                       "set MMBOT_ACCOUNT__RELAYER_KEY (made on the venue's site), or the three MMBOT_ACCOUNT__BUILDER_* of a builder key")
+    return Finding("ok", "settlement", f"through {way}; merges of {cfg.settlement.merge_min_sets:g} sets and more, {cfg.settlement.ops_per_min} operations a "
+                                       "minute at most")
 
 
 def _wallet(who: Credentials) -> Finding:

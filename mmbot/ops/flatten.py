@@ -17,6 +17,8 @@ from mmbot.execution.http1 import ConnectionPool, NotSent, UnknownOutcome
 from mmbot.execution.l2 import L2Auth
 from mmbot.execution.rest import OpenOrder, RestClient, Trade, VenueError
 from mmbot.execution.wire import Outcome, Requests, parse_cancel
+from mmbot.settlement.journal import FILE, taken_u6
+from shm_layout import records as r
 
 PATIENCE_S = 12.0           # how long to go on while the venue refuses, does not answer, or still lists orders
 PAUSE_S = 0.3
@@ -51,6 +53,13 @@ class Held:
     failed_u6: int = 0
     sellable_u6: int = -1
     trades: list[str] = field(default_factory=list)
+
+    def take(self, size_u6: int) -> bool:
+        """Take out shares that were merged or redeemed, at average cost; false when none are left."""
+        left_u6 = self.shares_u6 - size_u6
+        self.cost_u6 = self.cost_u6 * left_u6 // self.shares_u6 if self.shares_u6 else 0
+        self.shares_u6 = left_u6
+        return left_u6 != 0
 
 
 def cancel_everything(cfg: config.Settings) -> Flattened:
@@ -129,13 +138,16 @@ async def _cancel_everything(cfg: config.Settings, account, wall: clock.WallCloc
 
 
 def holdings(cfg: config.Settings) -> list[Held]:
-    """What the venue's trades of the last day say we hold, and what it lets us sell of it. Errors: UserError."""
+    """What the venue's trades of the last day say we hold, less what the settlement journal says was merged and redeemed, and what the venue lets us
+    sell of it. Errors: UserError."""
     account = credentials(cfg)
+    settled, _ = taken_u6(cfg.run.path / FILE, r.SK_MERGE, r.SK_REDEEM)
     wall = clock.sync(cfg.venue.clock_url, CLOCK_S)
 
     async def ask() -> list[Held]:
         async with RestClient.of(cfg.venue, wall.now_s, account) as rest:
             found = held(await rest.trades(after=int(wall.now_s()) - HELD_S), account.api_key, account.address, account.funder)
+            found = [h for h in found if h.take(settled.get(h.token, 0))]
             for h in found:
                 h.sellable_u6 = (await rest.token_balance(h.token)).balance_u6
             return found

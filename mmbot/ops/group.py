@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 import mmbot
-from mmbot import config, topology
+from mmbot import config, deaths, topology
 from mmbot.clock import mono_ns
 from mmbot.errors import UserError
 from mmbot.ops import warm
@@ -126,7 +126,7 @@ class Group:
         self.cfg, self.say = cfg, say
         self.instance = Instance(cfg)
         self.supervisor = Supervisor(self.instance.socket_path)
-        rows = topology.processes(cfg.profile, cfg.feeds)
+        rows = topology.processes(cfg.profile, cfg)
         self.names = [p.name for p in rows]
         self.awaited = [p.name for p in rows if p.cpu != "idle"]     # on a busy machine an idle-class process may take minutes to start
         self._since: dict[str, int] = {}
@@ -149,6 +149,7 @@ class Group:
             space.wipe()
             space.create_missing(topology.RINGS, topology.SEQLOCKS, [p.name for p in topology.PROCESSES])
             self.instance.forget_paper()
+            deaths.forget(self.instance.dir)
             self.instance.save_config()
             self._since = self.instance.log_sizes()
             child = self._spawn_supervisord(lock, die_with_parent)
@@ -324,6 +325,7 @@ class Group:
         if view.state(name) == "HUNG":
             self.supervisor.kill(name)
         self._wait_rest([name])
+        deaths.forget(self.instance.dir, name)
         self.supervisor.start(name)
         while mono_ns() - begin < (STOP_S + START_S) * 1e9:
             after = view.identity(name)

@@ -9,12 +9,11 @@ exactly as long as supervisord lives, and the kernel drops it whatever kills tha
 """
 
 import fcntl
-import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
+import tomli_w
 from pydantic import SecretStr
 
 from mmbot import config, topology
@@ -23,7 +22,7 @@ from mmbot.errors import UserError
 #: a unix socket's path has at most 107 bytes, and supervisord binds "<path>.<its pid>" first
 SOCKET_PATH_MAX = 107 - len(".4194304")
 #: what a paper run leaves behind; a new start is a new market and a new account (a restart of one process keeps them)
-PAPER_STATE = ("sim_clock.json", "sim_ledger.jsonl", "journal/orders.log")
+PAPER_STATE = ("sim_clock.json", "sim_ledger.jsonl", "journal/orders.log", "journal/settlement.log", "pause_merges")
 SECRETS = tuple(name for name, f in config.Account.model_fields.items() if f.annotation is SecretStr)
 #: what is opened once, before the start: no process of the group asks for it again
 OPENED = ("key_file", "keystore", "keystore_passphrase")
@@ -97,7 +96,7 @@ class Instance:
         """Write the effective settings, all but the secrets and where they lie: those travel in the environment only."""
         data = self.cfg.model_dump(mode="json", exclude={"account": {*SECRETS, *OPENED}}, exclude_none=True)
         data["run"]["dir"] = str(self.dir.parent)
-        text = f"# what `mmbot up` started with; written anew at each start\n{to_toml(data)}"
+        text = f"# what `mmbot up` started with; written anew at each start\n{tomli_w.dumps(data)}"
         fd = os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(fd, "w") as f:
             f.write(text)
@@ -111,7 +110,7 @@ class Instance:
     def environment(self, python: str) -> dict[str, str]:
         """Environment of supervisord: the paths, and the account's secrets if the config holds them (without the way to the keystore).
 
-        Each process gets of it what supervisor.conf leaves it: the private key is the executor's alone.
+        Each process gets of it what supervisor.conf leaves it: the private key goes to executor and settler, the relayer's keys to the settler alone.
         """
         hidden = {f"MMBOT_ACCOUNT__{key.upper()}" for key in OPENED}
         env = {k: v for k, v in os.environ.items() if k not in hidden}
@@ -119,7 +118,7 @@ class Instance:
             text = getattr(self.cfg.account, key).get_secret_value()
             if text and key not in OPENED:
                 env[f"MMBOT_ACCOUNT__{key.upper()}"] = text
-        running = {p.name for p in topology.processes(self.cfg.profile, self.cfg.feeds)}
+        running = {p.name for p in topology.processes(self.cfg.profile, self.cfg)}
         start = {f"MMBOT_AUTOSTART_{p.name.upper()}": str(p.name in running).lower() for p in topology.PROCESSES if p.optional}
         return env | start | {"MMBOT_CONFIG": str(self.config_path), "MMBOT_RUN_DIR": str(self.dir), "MMBOT_PYTHON": python,
                               "PYTHONSAFEPATH": "1"}      # no module is taken from the working directory
@@ -137,18 +136,3 @@ def adopt(cfg: config.Settings) -> config.Settings:
     if instance.holder() is None or not instance.config_path.exists():
         return cfg
     return config.load(instance.config_path, account=cfg.account)
-
-
-def to_toml(data: dict[str, Any]) -> str:
-    """TOML text of a dict of scalars, lists of scalars, and one level of tables of those."""
-    top = [f"{k} = {_value(v)}" for k, v in data.items() if not isinstance(v, dict)]
-    for name, table in data.items():
-        if isinstance(table, dict):
-            top += ["", f"[{name}]", *(f"{k} = {_value(v)}" for k, v in table.items())]
-    return "\n".join(top) + "\n"
-
-
-def _value(v: Any) -> str:
-    if isinstance(v, list):
-        return "[" + ", ".join(map(_value, v)) + "]"
-    return json.dumps(v, ensure_ascii=False)     # of these types JSON's spelling is TOML's

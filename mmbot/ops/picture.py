@@ -4,8 +4,9 @@ Owns: the shapes `Picture` and its parts, and the arithmetic on them (mark, resu
 Writes: nobody. Reads: `mmbot.ops.view` fills it from shared memory; `mmbot.cli` shows it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
+from mmbot.venues.round_trip import band
 from shm_layout import records as r
 
 U6 = 1e-6
@@ -17,7 +18,7 @@ MARKET_STATES = {r.MS_EMPTY: "empty", r.MS_ANNOUNCED: "announced", r.MS_OPEN: "o
 
 @dataclass(frozen=True)
 class ProcessView:
-    """One process. state: BOOT, RUN, HALT (its own word), HUNG, DEAD (inferred), BACKOFF, FATAL (the supervisor's word)."""
+    """One process. state: BOOT, RUN, HALT (its own word), HUNG, DEAD (inferred), BACKOFF, EXITED, FATAL (the supervisor's word)."""
     name: str
     state: str
     pid: int
@@ -65,6 +66,7 @@ class MarketView:
     outcome: int = r.NO_OUTCOME
     duration_s: int = 900
     frozen: bool = False        # the feed has evidence that this book stands still while the market moves
+    reward_score: float | None = None   # of the quotes wanted now, by the venue's formula for liquidity rewards; None where they are off
     suspect: bool = False       # the feed does not trust this book until it is read anew
 
     @property
@@ -79,7 +81,9 @@ class AccountView:
 
     halts: why the executor wants no orders; venue_mode, venue_mode_left_s: what the venue lets us do, and how much longer if it said so;
     deaf: how often the user channel did not show what the venue had acknowledged; difference_s: for how long our books and the venue's
-    differ without explanation; reversed: fills that failed at settlement; tokens: left for orders and cancels.
+    differ without explanation; reversed: fills that failed at settlement; tokens: left for orders and cancels. pnl = spread + adverse + inventory
+    - fees; rebate: the most that the venue may pay back on top; scoring: orders that earn liquidity rewards (-1: not asked);
+    late: orders that reached the venue past their deadline, late_result: what their fills came to against the mid 5 s later, less fees.
     """
     state: str = "boot"
     cash: float = 0.0
@@ -104,6 +108,35 @@ class AccountView:
     tier: int = -1
     order_tokens: int = 0
     cancel_tokens: int = 0
+    spread: float = 0.0
+    adverse: float = 0.0
+    rebate: float = 0.0
+    scoring: int = -1
+    late: int = 0
+    late_result: float = 0.0
+
+    @property
+    def inventory(self) -> float:
+        """The part of the result that is neither spread nor adverse selection nor fees (`mmbot.inventory.pnl`)."""
+        return self.pnl - self.spread - self.adverse + self.fees
+
+
+@dataclass(frozen=True)
+class SettlementView:
+    """What the settler has done since its journal began: operations and dollars. ``under_way``, ``last_failure``: in words, "" when there is none."""
+    merges: int = 0
+    merged: float = 0.0
+    redeems: int = 0
+    redeemed: float = 0.0
+    failed: int = 0
+    under_way: str = ""
+    last_failure: str = ""
+    paused: bool = False
+
+    @property
+    def quiet(self) -> bool:
+        """Has nothing happened that is worth a line?"""
+        return self == SettlementView()
 
 
 @dataclass(frozen=True)
@@ -163,7 +196,9 @@ class Picture:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     fills: tuple[FillView, ...] = ()
     now_ns: int = 0
+    rtt_ms: float | None = None         # average round trip of the market channel's PINGs, None: not known
     last_flat_ms: float | None = None   # from the guardian's last panic until the venue listed nothing
+    settlement: SettlementView = SettlementView()
 
 
 def slug(market_id: int) -> str:
@@ -215,6 +250,12 @@ def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple
     return "no quotes wanted: " + (", ".join(gates) or "no window")
 
 
+def split_json(a: AccountView) -> dict:
+    """Where the result comes from, in dollars: spread + adverse + inventory - fees is the result; rebate_most may come on top."""
+    return {"spread": round(a.spread, 6), "adverse": round(a.adverse, 6), "inventory": round(a.inventory, 6), "fees": round(a.fees, 6),
+            "rebate_most": round(a.rebate, 6)}
+
+
 def status_json(picture: Picture) -> dict:
     """The document of `mmbot status --json`."""
     a = picture.account
@@ -222,13 +263,16 @@ def status_json(picture: Picture) -> dict:
         "profile": picture.profile, "quoting": picture.quoting, "halt_reason": picture.halt_reason,
         "processes": [{k: getattr(p, k) for k in ("name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct",
                                                   "rss_mb", "last_error", "stalls", "worst_stall_ms")} for p in picture.processes],
-        "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates")}
+        "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates",
+                                                  "reward_score")}
                     for m in picture.markets],
         "account": {"cash": round(a.cash, 6), "exposure": round(a.exposure, 6), "fills": a.fills, "pnl": round(a.pnl, 6), "state": a.state,
                     "live_orders": a.live_orders, "unknown": a.unknown, "halts": a.halts, "venue_mode": a.venue_mode,
                     "venue_mode_left_s": a.venue_mode_left_s, "deaf": a.deaf, "difference_s": a.difference_s, "reversed": a.reversed,
-                    "tier": a.tier, "order_tokens": a.order_tokens, "cancel_tokens": a.cancel_tokens},
-        "guard": {"panics": picture.panics, "last_flat_ms": picture.last_flat_ms},
+                    "tier": a.tier, "order_tokens": a.order_tokens, "cancel_tokens": a.cancel_tokens, "split": split_json(a),
+                    "scoring": a.scoring if a.scoring >= 0 else None, "late": a.late, "late_result": round(a.late_result, 6)},
+        "settlement": asdict(picture.settlement),
+        "market_rtt": {"ms": picture.rtt_ms, "band": band(int((picture.rtt_ms or 0) * 1e6)) or None}, "guard": {"panics": picture.panics, "last_flat_ms": picture.last_flat_ms},
     }
 
 

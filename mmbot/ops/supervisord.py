@@ -11,10 +11,11 @@ from pathlib import Path
 
 from supervisor.xmlrpc import Faults, SupervisorTransport, UnixStreamHTTPConnection
 
+from mmbot.deaths import STAYS_DOWN
 from mmbot.errors import UserError
 
 TIMEOUT_S = 5.0
-#: states from which supervisord will not send a process anywhere by itself
+#: states from which supervisord will not send a process anywhere by itself, once the group is being stopped
 AT_REST = ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
@@ -24,11 +25,17 @@ class SupervisorError(UserError):
 
 @dataclass(frozen=True)
 class Program:
-    """What supervisord knows about one process. ``state`` is its name in capitals (RUNNING, BACKOFF, FATAL ...)."""
+    """What supervisord knows about one process. ``state`` is its name in capitals (RUNNING, BACKOFF, FATAL ...), ``exit_code`` that of its last life."""
     name: str
     state: str
     pid: int
     spawn_error: str
+    exit_code: int
+
+    @property
+    def gone_or_failing(self) -> bool:
+        """True when it stays down or does not manage to start; not in the moment between a death and the next start."""
+        return self.state in ("BACKOFF", "FATAL") or self.state == "EXITED" and self.exit_code == STAYS_DOWN
 
 
 class _Transport(SupervisorTransport):
@@ -69,7 +76,7 @@ class Supervisor:
 
     def programs(self) -> dict[str, Program]:
         """Every process of the group by name."""
-        return {p["name"]: Program(p["name"], p["statename"], p["pid"], p["spawnerr"]) for p in self._call("getAllProcessInfo")}
+        return {p["name"]: Program(p["name"], p["statename"], p["pid"], p["spawnerr"], p["exitstatus"]) for p in self._call("getAllProcessInfo")}
 
     def pid(self) -> int:
         """Process id of supervisord itself."""

@@ -4,9 +4,9 @@ Owns: the totals of `mmbot run` (its summary and its JSON document). Pure: pictu
 Can go wrong: an executor that restarts begins its counters of orders and cancels at zero; the tally adds the parts up.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
-from mmbot.ops.picture import Picture, lag_json, latency_json, mark_up
+from mmbot.ops.picture import Picture, lag_json, latency_json, mark_up, split_json
 from shm_layout import records as r
 
 #: counters that begin again at zero when the executor restarts; fills do not, because it reads the venue's trades
@@ -95,10 +95,11 @@ class Tally:
             raise ValueError("a tally without pictures has no document")
         return {
             "orders": self.total("orders"), "cancels": self.total("cancels"), "fills": p.account.fills, "rejects": self.total("rejects"),
+            "late": p.account.late, "late_result": round(p.account.late_result, 6),
             "positions": [{"slug": w.slug, "up": w.shares[0], "down": w.shares[1], "cost_up": round(w.cost[0], 6), "cost_down": round(w.cost[1], 6),
                            "mark_up": w.mark_up, "outcome": {r.UP: "up", r.DOWN: "down"}.get(w.outcome)}
                           for w in self.windows.values() if any(w.shares)],
-            "pnl": round(p.account.pnl, 6),
+            "pnl": round(p.account.pnl, 6), "split": split_json(p.account),
             "windows": [{"slug": w.slug, "quoted_up": w.quoted[r.UP], "quoted_down": w.quoted[r.DOWN]} for w in self.windows.values()],
-            "halts": self.halts, "latency": latency_json(p.hops), "lag": lag_json(p.links),
+            "settlement": asdict(p.settlement), "halts": self.halts, "latency": latency_json(p.hops), "lag": lag_json(p.links),
         }

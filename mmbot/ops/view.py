@@ -6,6 +6,7 @@ Can go wrong: a segment is missing (that part of the picture is empty) or belong
 """
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -13,9 +14,10 @@ import psutil
 from mmbot import config, topology
 from mmbot.clock import WallClock, mono_ns
 from mmbot.ops.instance import Instance
-from mmbot.ops.picture import (ACCOUNT_STATES, E4, MARKET_STATES, U6, AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView,
+from mmbot.ops.picture import (ACCOUNT_STATES, E4, MARKET_STATES, U6, AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView, SettlementView,
                                marked_pnl, slug, why_not_quoting)
 from mmbot.ops.supervisord import Supervisor, SupervisorError
+from mmbot.settlement.journal import PAUSE_FILE
 from shm_layout import records as r
 from shm_layout import vitals as vt
 from shm_layout.ring import RingReader, backlog, head
@@ -29,7 +31,7 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 SHAPE_EDGES = tuple(1000 << i for i in range(14))
 _SHAPE_CELL = np.searchsorted(SHAPE_EDGES, [vt.bucket_bounds(b)[0] for b in range(vt.BUCKETS)], side="right")
 FILLS_KEPT = 8
-TAKEN_SUPERVISOR_STATES = ("BACKOFF", "FATAL")
+SETTLEMENT_WORDS = {r.SK_MERGE: "merge of", r.SK_REDEEM: "redemption of"}
 
 
 class View:
@@ -37,13 +39,14 @@ class View:
 
     def __init__(self, cfg: config.Settings):
         self.cfg = cfg
-        self.rows = topology.processes(cfg.profile, cfg.feeds)
+        self.rows = topology.processes(cfg.profile, cfg)
         self._instance = Instance(cfg)
         self._supervisor = Supervisor(self._instance.socket_path, timeout_s=0.5)
         self._space = Space(cfg.run.name)
         self._segments: dict[str, Segment] = {}
         self._readers: dict[str, SeqlockReader | vt.VitalsReader | RingReader] = {}
         self._fills: deque[FillView] = deque(maxlen=FILLS_KEPT)
+        self._settlement: tuple[SettlementView, dict[int, str]] = SettlementView(), {}
 
     # ---- attaching
 
@@ -109,7 +112,7 @@ class View:
         if not pid or not _running(pid):
             return {}
         try:
-            return {p.name: p.state for p in self._supervisor.programs().values() if p.state in TAKEN_SUPERVISOR_STATES}
+            return {p.name: p.state for p in self._supervisor.programs().values() if p.gone_or_failing}
         except SupervisorError:
             return {}
 
@@ -177,13 +180,27 @@ class View:
         Paper: the tape's clock, told by the newest book record (venue's stamp and our arrival stamp), so that it needs no answer from
         anybody. None before the first record.
         """
+        clock = self.clock()
+        return None if clock is None else clock.now_s()
+
+    def clock(self) -> WallClock | None:
+        """The group's wall clock; see `wall_s`."""
         if self.cfg.profile == "live":
-            return WallClock().now_s()
+            return WallClock()
         books = [b for i in range(r.MARKET_SLOTS) if (b := self.latest("book", i)) is not None and b["t_exch_ns"] > 0]
         if not books:
             return None
         newest = max(books, key=lambda b: b["t_recv_ns"])
-        return WallClock(int(newest["t_exch_ns"]), int(newest["t_recv_ns"]), self.cfg.sim.speed).at(mono_ns()) / 1e9
+        return WallClock(int(newest["t_exch_ns"]), int(newest["t_recv_ns"]), self.cfg.sim.speed)
+
+    def decisions(self) -> np.ndarray:
+        """The decisions that the ring still holds, oldest first (TARGET records)."""
+        out = []
+        if self.segment("decisions") is not None:
+            reader = RingReader(self._segments["decisions"], from_head=False)
+            while reader.poll():
+                out.append(reader.rec[0].copy())
+        return np.array(out, r.TARGET) if out else np.zeros(0, r.TARGET)
 
     def markets(self, wall_s: float | None) -> tuple[MarketView, ...]:
         """One row per window that discovery knows, ordered by end."""
@@ -201,26 +218,39 @@ class View:
         fresh = target is not None and target["deadline_ns"] > mono_ns()
         position = account["position"][slot] if account is not None and account["position"][slot]["market_id"] == market_id else None
         bid, ask = _top(book, "bid"), _top(book, "ask")
+        quotes = target["quote"][:target["n_quotes"]] if fresh else ()
         return MarketView(
             slug=slug(market_id), market_id=market_id, state=MARKET_STATES[int(row["state"])],
             tau_s=None if wall_s is None else round(int(row["end_s"]) - wall_s, 3),
             q_up=float(target["q_up"]) if target is not None and np.isfinite(target["q_up"]) and target["sigma"] > 0 else None,
             up_bid=bid[0], up_ask=ask[0], up_bid_size=bid[1], up_ask_size=ask[1], strike=_strike(oracle, int(row["start_s"])),
             quotes=tuple(QuoteView(int(q["token"]), int(q["level"]), int(q["px_e4"]) * E4, int(q["size_u6"]) * U6)
-                         for q in target["quote"][:target["n_quotes"]]) if fresh else (),
+                         for q in quotes),
+            reward_score=self._reward_score(quotes, bid[0], ask[0], int(row["duration_s"])),
             gates=tuple(r.gate_names(int(target["gates"]))) if target is not None else (),
             target_total=float(target["target_total"]) if target is not None else None,
             live_orders=int(position["live_orders"]) if position is not None else 0,
             shares=_pair(position, "qty"), cost=_pair(position, "cost"), outcome=int(row["outcome"]), duration_s=int(row["duration_s"]),
             frozen=book is not None and bool(book["flags"] & r.MF_FROZEN), suspect=book is not None and bool(book["flags"] & r.MF_SUSPECT))
 
+    def _reward_score(self, quotes, bid: float | None, ask: float | None, duration_s: int) -> float | None:
+        """Score of the wanted quotes by the formula of liquidity rewards; None where they are off or the book has no middle."""
+        p = self.cfg.strategy.of(duration_s).rewards
+        if not p.enabled or bid is None or ask is None:
+            return None
+        from mmbot.quoting.rewards import score
+
+        return round(score([tuple(int(q[n]) for n in ("token", "side", "px_e4", "size_u6")) for q in quotes if q["kind"] == r.QK_POST_ONLY],
+                           (bid + ask) / 2, p.max_spread, p.min_size_u6, p.one_sided), 3)
+
     def account(self, markets: tuple[MarketView, ...]) -> AccountView:
         """The account as the executor last published it, with the result marked to mid."""
         a = self.latest("account")
         if a is None:
             return AccountView()
-        dollars = {k: int(a[f"{k}_u6"]) * U6 for k in ("cash", "reserved", "exposure", "realized", "volume", "fees")}
-        counts = {k: int(a[k]) for k in ("orders", "cancels", "fills", "rejects", "unknown", "live_orders")}
+        dollars = {k: int(a[f"{k}_u6"]) * U6 for k in ("cash", "reserved", "exposure", "realized", "volume", "fees", "spread", "adverse", "rebate")}
+        dollars["late_result"] = int(a["late_u6"]) * U6
+        counts = {k: int(a[k]) for k in ("orders", "cancels", "fills", "rejects", "unknown", "live_orders", "scoring", "late")}
         now, until, since = mono_ns(), int(a["venue_mode_until_ns"]), int(a["difference_since_ns"])
         mode = int(a["venue_mode"])
         return AccountView(
@@ -229,6 +259,30 @@ class View:
             venue_mode_left_s=round((until - now) / 1e9, 1) if until > now and mode else None, deaf=int(a["user_deaf"]),
             difference_s=round((now - since) / 1e9, 1) if since else None,
             **{k: int(a[k]) for k in ("reversed", "tier", "order_tokens", "cancel_tokens")})
+
+    def _rtt_ms(self) -> float | None:
+        """Average round trip of the market channel's PINGs, from the newest record of any window."""
+        books = [b for i in range(r.MARKET_SLOTS) if (b := self.latest("book", i)) is not None]
+        newest = max(books, key=lambda b: b["t_pub_ns"], default=None)
+        return round(int(newest["rtt_ns"]) / 1e6, 1) if newest is not None and newest["rtt_ns"] > 0 else None
+
+    def hedges(self) -> list:
+        """[(MarketView, Hedge)] of the windows that hold more of one side than of the other and are not over."""
+        from mmbot.inventory.hedge import analyse
+
+        table, out = self.latest("markets"), []
+        rows = {int(row["market_id"]): row for row in table["row"]} if table is not None else {}
+        for m in self.markets(self.wall_s()):
+            row, costs = rows[m.market_id], self.cfg.strategy.of(m.duration_s).capital
+            if m.outcome != r.NO_OUTCOME:
+                continue
+            qty, cost = (tuple(round(x / U6) for x in pair) for pair in (m.shares, m.cost))
+            bid, ask = (round(px / U6) if px is not None else 0 for px in (m.up_bid, m.up_ask))
+            found = analyse(qty, cost, bid, ask, m.q_up if m.q_up is not None else float("nan"), int(row["fee_rate_e6"]), int(row["fee_exponent"]),
+                            costs.merge_cost, costs.sell_cost)
+            if found is not None:
+                out.append((m, found))
+        return out
 
     def fills(self) -> tuple[FillView, ...]:
         """The newest own fills, oldest first, from the ring of order events."""
@@ -244,6 +298,21 @@ class View:
                                             int(e["filled_u6"]) * U6))
         return tuple(self._fills)
 
+    def settlement(self) -> SettlementView:
+        """What the settler has told last."""
+        paused = self.cfg.settlement.pause_merges or (self.cfg.run.path / PAUSE_FILE).exists()
+        if self.segment("settlement") is None:
+            return SettlementView(paused=paused)
+        reader = self._readers.get("settlement")
+        if reader is None:
+            reader = self._readers["settlement"] = RingReader(self._segments["settlement"], from_head=False)
+            self._settlement = SettlementView(), {}
+        view, open_ = self._settlement
+        while reader.poll():
+            view, open_ = settlement_step(view, open_, reader.rec[0])
+        self._settlement = view, open_
+        return replace(view, paused=paused)
+
     def picture(self) -> Picture:
         """Everything at once."""
         wall_s = self.wall_s()
@@ -257,7 +326,23 @@ class View:
         return Picture(profile=self.cfg.profile, name=self.cfg.run.name, quoting=why is None, halt_reason=why, processes=processes,
                        markets=markets, account=account, hops=hops, links=self.links(), wall_s=wall_s, spot=_print(oracle, "spot"),
                        twap=_print(oracle, "twap60"), panics=int(guard["panics"]) if guard is not None else 0, shapes=shapes,
-                       fills=self.fills(), now_ns=mono_ns(), last_flat_ms=_flat_ms(guard))
+                       settlement=self.settlement(), fills=self.fills(), now_ns=mono_ns(), last_flat_ms=_flat_ms(guard), rtt_ms=self._rtt_ms())
+
+
+def settlement_step(view: SettlementView, open_: dict[int, str], e: np.void) -> tuple[SettlementView, dict[int, str]]:
+    """(what is shown, operations under way by number) after one more SETTLEMENT record. A record that tells no operation begins anew: it is the
+    first word of a settler that has just started."""
+    number, state = int(e["number"]), int(e["state"])
+    word = f"{SETTLEMENT_WORDS.get(int(e['kind']), '?')} {int(e['payout_u6']) * U6:,.2f}"
+    open_ = {} if not number else {n: w for n, w in open_.items() if n != number}
+    if number and state not in (r.SS_FAILED, r.SS_CONFIRMED):
+        open_[number] = word
+    failure = view.last_failure
+    if state == r.SS_FAILED:
+        failure = f"{word}: {r.SETTLEMENT_REASONS[int(e['reason'])]}"
+    totals = {n: int(e[n]) for n in ("merges", "redeems", "failed")}
+    return SettlementView(**totals, merged=int(e["merged_u6"]) * U6, redeemed=int(e["redeemed_u6"]) * U6, under_way=next(iter(open_.values()), ""),
+                          last_failure=failure if totals["failed"] else ""), open_
 
 
 def _running(pid: int) -> bool:

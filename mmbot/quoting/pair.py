@@ -8,9 +8,13 @@ hysteresis (`hold_price`), both together capped by `cap_pair`; what rounding lef
 (`spend_slack`); and each is kept below the best ask of its own token (`post_only`).
 """
 
-from numba import float64, int64, njit, types
+from numba import float64, int64, njit, types, void
 
+from mmbot.quoting import ladder, skew
 from mmbot.quoting.rounding import ONE_E4, floor_price, floor_tick
+from mmbot.quoting.view import DRAFT_T, MEMORY_T, PARAMS_T, VIEW_T
+from mmbot.risk import gates
+from shm_layout import records as r
 
 #: A price is raised only when the unrounded one is this part of a tick beyond the next tick ...
 RAISE_MARGIN = 0.25
@@ -93,3 +97,34 @@ def spend_slack(up_e4, down_e4, raw_up_e4, raw_down_e4, tick_e4, total, spent_on
 def post_only(px_e4, best_ask_e4, tick_e4):
     """``px_e4`` kept at least a tick under the best ask of its own token, on the grid."""
     return min(px_e4, floor_tick(best_ask_e4 - tick_e4, tick_e4))
+
+
+@njit(float64(VIEW_T, PARAMS_T), cache=True)
+def pair_total(view, params):
+    """Most dollars for a pair now; penalties for variance, spread, elapsed time and a fast move (see `target_total`)."""
+    vol = params.k_vol * max(view.var_s / params.var_ref - 1.0, 0.0)
+    spread = params.k_spread * max((view.ask_e4 - view.bid_e4 - view.tick_e4) * 0.01, 0.0)
+    time = params.k_time * min(max(view.elapsed, 0.0), 1.0)
+    move = view.fast_move / params.fast_move
+    fast = params.k_fast * move if move >= 1.0 else 0.0
+    return target_total(params.target_total, params.target_total_min, params.target_total_max, vol, spread, time + fast)
+
+
+@njit(void(VIEW_T, PARAMS_T, MEMORY_T, DRAFT_T), cache=True)
+def quote(view, params, memory, draft):
+    """Draw the pair's two ladders: fair less half the edge and the skew, held against noise, capped, post-only."""
+    total = pair_total(view, params)
+    shift = skew.price_shift(view.imbalance_u6, params.skew_per_share, params.skew_max)
+    raw_up, raw_down = raw_prices(view.fair, total, shift)
+    tick_e4 = view.tick_e4
+    up = hold_price(memory.held_up_e4, raw_up, tick_e4, total)
+    down = hold_price(memory.held_down_e4, raw_down, tick_e4, total)
+    up, down, lowered = cap_pair(up, down, raw_up, raw_down, tick_e4, total)
+    memory.held_up_e4, memory.held_down_e4 = up, down
+    up, down, memory.slack_on = spend_slack(up, down, raw_up, raw_down, tick_e4, total, memory.slack_on)
+    if lowered:
+        draft.gates |= gates.PAIR_CAP
+    why = draft.why
+    why.skew_inventory, why.reservation, why.spread = -shift, view.fair - shift, 1.0 - total
+    ladder.fill(view, params, draft, r.UP, post_only(up, view.ask_e4, tick_e4))
+    ladder.fill(view, params, draft, r.DOWN, post_only(down, ONE_E4 - view.bid_e4, tick_e4))

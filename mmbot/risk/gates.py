@@ -2,10 +2,11 @@
 
 Owns: the decision of each gate from plain numbers. Read by the core. Hard gates remove all quotes of a market; soft ones explain why a
 level is missing or smaller, ORACLE_DISAGREE alone only warns.
+ACTION, DIVERGENCE and SIGNAL_FLIP are set by the strategy itself while it draws.
 Can go wrong: a gate that cannot shut. Each has a test that flips it alone.
 """
 
-from numba import boolean, int64, njit
+from numba import boolean, float64, int64, njit
 
 from shm_layout import records as r
 
@@ -31,13 +32,25 @@ EXECUTOR_HALT = r.GATE["executor_halt"]
 FROZEN_MARKET = r.GATE["frozen_market"]
 SPOT_DISAGREE = r.GATE["spot_disagree"]
 ORACLE_DISAGREE = r.GATE["oracle_disagree"]
+LATENCY = r.GATE["latency"]
+MARKET_CAP = r.GATE["market_cap"]
+SIDE_CAP = r.GATE["side_cap"]
+ACTION = r.GATE["action"]
+DIVERGENCE = r.GATE["divergence"]
+SIGNAL_FLIP = r.GATE["signal_flip"]
+PRICE_JUMP = r.GATE["price_jump"]
+VOL_SPIKE = r.GATE["vol_spike"]
+TOXIC_FLOW = r.GATE["toxic_flow"]
+GAMMA_DANGER = r.GATE["gamma_danger"]
 
-SOFT = STALE_SPOT | SPOT_DISAGREE | ORACLE_DISAGREE | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP
+SOFT = (STALE_SPOT | SPOT_DISAGREE | ORACLE_DISAGREE | EXPOSURE_CAP | SEVERE_SKEW | SIZE_BELOW_MIN | PRICE_OUT_OF_RANGE | PAIR_CAP | MARKET_CAP | SIDE_CAP
+        | ACTION | TOXIC_FLOW)
 HARD = (1 << len(r.GATES)) - 1 & ~SOFT
 
 #: A window whose opening print is not here yet is priced from the running average for this long: prints arrive 1 to 2.3 s late.
 STRIKE_GRACE_NS = 5_000_000_000
 SECOND_NS = 1_000_000_000
+BASIS_POINT = 1e-4
 
 #: Reasons of the executor to want no orders that are none of the account's own gate (not ready, user channel, guard), HALT_BIT bits.
 HALTING = 0
@@ -100,7 +113,21 @@ def halt_gate(halts):
     return bit(halts & HALTING != 0, EXECUTOR_HALT)
 
 
+@njit(boolean(boolean, int64, int64, int64), cache=True)
+def too_slow(was_slow, rtt_ns, kill_ns, resume_ns):
+    """Whether PINGs take too long: above ``kill_ns`` (0: never), then until they are below ``resume_ns``. An average of 0 is not known: nothing changes."""
+    if kill_ns <= 0:
+        return False
+    return rtt_ns > kill_ns or (was_slow and not 0 < rtt_ns < resume_ns)
+
+
 @njit(int64(int64, int64), cache=True)
 def guard_gate(t_update_ns, quoting_allowed):
     """Shut unless the guardian has spoken and allows quoting."""
     return bit(t_update_ns == 0 or quoting_allowed == 0, GUARD)
+
+
+@njit(int64(float64, float64), cache=True)
+def danger_gate(delta, most):
+    """Shut when a basis point of Bitcoin moves the price of Up by more than ``most`` dollars (0: off); ``delta`` is per 1 of ln price."""
+    return bit(most > 0.0 and abs(delta) * BASIS_POINT > most, GAMMA_DANGER)

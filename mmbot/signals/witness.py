@@ -1,6 +1,6 @@
 """What the spot venues testify: that the oracle is silent while the world moves, and that they contradict each other or the oracle.
 
-Owns: the verdicts ``hole`` and ``apart`` in the REF record, written by `look`; read by the core, which makes gates of them.
+Owns: the verdicts ``hole``, ``apart`` and ``apart_by`` in the REF record, written by `look`; read by the core, which makes gates of them.
 Can go wrong: one venue's wild print accuses an honest oracle. That takes a print that is overdue as well, and the next print clears it.
 Calm and silence look the same to one observer: where nothing moves there is no evidence, and the age of the prints alone decides.
 """
@@ -42,11 +42,12 @@ def look(ref, wall_ms, now_ns, stale_ns, overdue_ns, move, apart):
     """Hear all witnesses; True when a verdict changed.
 
     ``hole``: no print of either kind was received for ``overdue_ns`` although the world moved by more than ``move`` (ln). It stands until the
-    next print: a price that comes back does not make the oracle speak. ``apart``: two venues' returns differ by more than that (ln).
+    next print: a price that comes back does not make the oracle speak. ``apart``: two venues' returns differ by more than that (ln), by ``apart_by``.
     """
     before = ref.hole + 2 * ref.apart
     overdue = now_ns - max(ref.spot_recv_ns, ref.twap_recv_ns) > overdue_ns
     if overdue and ref.hole == 0 and moved(ref, now_ns, stale_ns) > move:
         ref.hole = 1
-    ref.apart = spread(ref, SHORT_MS, wall_ms, now_ns, stale_ns) > apart or spread(ref, LONG_MS, wall_ms, now_ns, stale_ns) > apart
+    ref.apart_by = max(spread(ref, SHORT_MS, wall_ms, now_ns, stale_ns), spread(ref, LONG_MS, wall_ms, now_ns, stale_ns))
+    ref.apart = ref.apart_by > apart
     return before != ref.hole + 2 * ref.apart

@@ -1,8 +1,8 @@
-"""What the exchange must not forget when its process dies: API keys, wallets, trades and payouts, as JSON lines in the run directory.
+"""What the exchange must not forget when its process dies: API keys, wallets, trades, payouts and mined transactions, as JSON lines in the run directory.
 
 Owns: `sim_ledger.jsonl`. A line is written (to the kernel, not to the disk) before the trade it tells of is told to anybody, so a killed
 exchange comes back with the same money, shares and trades. Resting orders do not survive, as after an engine restart.
-Who writes: the hub (trades), the REST side (keys, wallets), the engine's listener (payouts). Who reads: the next process, once.
+Who writes: the hub (trades), the REST side (keys, wallets), the engine's listener (payouts), the chain. Who reads: the next process, once.
 What can go wrong: a torn last line (ignored); a full disk (OSError ends the exchange).
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from mmbot.sim.auth import Keys
+from mmbot.sim.chain import Chain, Tx
 from mmbot.sim.engine import RECORDED_ADDRESS, Exchange, Leg, Market, MarketSpec, Order, Trade
 
 _encode = msgspec.json.encode
@@ -21,9 +22,10 @@ _decode = msgspec.json.Decoder().decode
 class Ledger:
     """Append-only record of one run; `recover` plays it back into an empty exchange."""
 
-    def __init__(self, path: Path, exchange: Exchange, keys: Keys, wallets: dict[str, str], funders: dict[tuple[str, int], str], keep: bool):
-        """``keep`` False starts an empty ledger. ``wallets`` and ``funders`` are the REST side's tables, filled by `recover`."""
-        self.exchange, self.keys, self.wallets, self.funders = exchange, keys, wallets, funders
+    def __init__(self, path: Path, exchange: Exchange, keys: Keys, wallets: dict[str, str], funders: dict[tuple[str, int], str], chain: Chain,
+                 keep: bool):
+        """``keep`` False starts an empty ledger. ``wallets`` and ``funders`` are the REST side's tables, filled by `recover`, as is the ``chain``."""
+        self.exchange, self.keys, self.wallets, self.funders, self.chain = exchange, keys, wallets, funders, chain
         self.path = path
         self._specs: set[str] = set()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if keep else os.O_TRUNC)
@@ -66,6 +68,10 @@ class Ledger:
             "legs": [[_order(g.order), g.order_id, g.owner, g.address, g.outcome, g.side, g.px_e4, g.size_u6, g.cash_u6] for g in trade.legs],
         })
 
+    def mined(self, tx: Tx, done: list) -> None:
+        """A transaction was mined; ``done``: what it did, [condition, kind, shares, payout] each."""
+        self._write("tx", tx, done)
+
     def recover(self, now_ms: int) -> int:
         """Play the ledger back into the exchange; returns the number of trades."""
         records = []
@@ -95,6 +101,8 @@ class Ledger:
                 market = self.exchange.market(rest[0])
                 market.accepting, market.closed, market.outcome = False, True, rest[1]
                 self.exchange.pay_out(market, now_ms)
+            elif kind == "tx":
+                self.chain.restore(msgspec.convert(rest[0], Tx), rest[1])
         return trades
 
     def _restore(self, r: dict, status: dict, now_ms: int) -> None:

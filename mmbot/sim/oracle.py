@@ -13,11 +13,11 @@ Can go wrong: a token price near 0 or 1 says only "at least this far", so there 
 """
 
 import heapq
-import json
 import math
 from array import array
 from statistics import NormalDist
 
+import msgspec
 import numpy as np
 
 GRID_MS = 100
@@ -301,5 +301,4 @@ class References:
             if topic:
                 payload["window_s"] = 60
         name = ("crypto_prices_chainlink", "crypto_prices_twap_sixty", "crypto_prices")[topic]
-        return json.dumps({"payload": payload, "timestamp": server_ms, "topic": name, "type": "update"},
-                          separators=(",", ":")).encode()
+        return msgspec.json.encode({"payload": payload, "timestamp": server_ms, "topic": name, "type": "update"})

@@ -2,7 +2,7 @@
 
 Owns: orders, cancels, heartbeats, own orders and trades; rate limits per signer; the edge in front of them. Market data, accounts,
 rewards and Gamma have rooms of their own (`market_rest`, `account_rest`, `reward_rest`, `gamma_rest`), routing and faults stand in `http`. All state is the
-engine's. What can go wrong: bad requests, answered with the venue's texts; a handler never takes the server down.
+engine's. Relayer and chain node (`relayer`, `chain`) answer under /relayer and /rpc of the same port. What can go wrong: bad requests, answered with the venue's texts; a handler never takes the server down.
 
 Operator routes (not the venue's): /sim/clock, /sim/books (the truth of all accounts, for tests), /sim/health, /sim/stamps.
 
@@ -18,6 +18,7 @@ from mmbot.sim import orders as bodies
 from mmbot.sim import wire
 from mmbot.sim.account_rest import Accounts
 from mmbot.sim.auth import Credentials, Keys
+from mmbot.sim.chain import Chain
 from mmbot.sim.channels import Stamps
 from mmbot.sim.engine import SIDES, Exchange, Result, u6_text
 from mmbot.sim.http import ApiError, Raw, Request, Service
@@ -25,6 +26,7 @@ from mmbot.sim.limits import CANCELS, ORDERS, Limits, Refused
 from mmbot.sim.market_rest import MarketData
 from mmbot.sim.orders import OrderError
 from mmbot.sim.paging import page
+from mmbot.sim.relayer import Relayer
 from mmbot.sim.reward_rest import Rewards
 
 MAX_CANCELS = 1000
@@ -46,6 +48,9 @@ class ClobRest(Service):
         self.limits = Limits(exchange.settings.tier)
         self.market_data, self.accounts, self.rewards = MarketData(exchange), Accounts(exchange, keys), Rewards(exchange)
         self.wallets, self.funders = self.accounts.wallets, self.accounts.funders
+        self.chain = Chain(exchange, chain_id)
+        self.relayer = Relayer(self.chain, self.wallets)
+        self.routes |= self.chain.routes | self.relayer.routes
         self.routes |= self.market_data.routes() | self.accounts.open_routes() | self.rewards.open_routes() | {
             ("GET", "/api/geoblock"): lambda r: {"blocked": False, "ip": "127.0.0.1", "country": "CH", "region": "ZH"},
             ("GET", "/sim/clock"): lambda r: self.clock.as_dict(),
@@ -64,6 +69,7 @@ class ClobRest(Service):
     @ledger.setter
     def ledger(self, ledger) -> None:
         self.accounts.ledger = ledger
+        self.chain.on_mined = ledger.mined if ledger is not None else lambda tx, done: None
 
     def now_ms(self) -> int:
         """Tape time in ms."""
@@ -257,5 +263,6 @@ def _account(account) -> dict:
                    "px_e4": leg.px_e4, "size_u6": leg.size_u6, "fee_u6": 0, "status": status}
                   for leg in trade.legs if leg.account is account]
     return {"cash_u6": account.cash_u6, "reserved_u6": sum(account.reserved_cash.values()), "shares": {t: s for t, s in account.shares.items() if s},
-            "unsettled": {t: s for t, s in account.unsettled.items() if s}, "redeemed": account.redeemed, "orders": list(account.orders),
+            "unsettled": {t: s for t, s in account.unsettled.items() if s}, "redeemed": account.redeemed, "merged": account.merged,
+            "orders": list(account.orders),
             "fills": fills}

@@ -113,7 +113,8 @@ class SimServer:
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             ClockFile(directory, settings).write(self.clock)
-            self.ledger = Ledger(directory / LEDGER_FILE, self.exchange, self.keys, self.clob.wallets, self.clob.funders, continued)
+            self.ledger = Ledger(directory / LEDGER_FILE, self.exchange, self.keys, self.clob.wallets, self.clob.funders, self.clob.chain,
+                                 continued)
             self.ledger.recover(self.clock.now_ns() // 1_000_000)
             self.hub.ledger = self.clob.ledger = self.ledger
         self.faults.schedule(schedule, mono_ns() / 1e6)

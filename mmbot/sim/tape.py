@@ -159,7 +159,7 @@ def as_v2(spec: MarketSpec) -> MarketSpec:
     """The same window as a market of the newer protocol: its tokens are position ids (module 1, a market's number, the outcome)."""
     number = int(hashlib.sha256(spec.condition_id.encode()).hexdigest()[:32], 16) << 104
     up, down = (str(1 << 248 | number | outcome) for outcome in (UP, DOWN))
-    return msgspec.structs.replace(spec, version="v2", token_up=up, token_down=down)
+    return msgspec.structs.replace(spec, version="v2", condition_id=spec.condition_id[:-2] + "00", token_up=up, token_down=down)
 
 
 def load(name: str, settings: Sim) -> Tape:

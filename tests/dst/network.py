@@ -6,13 +6,12 @@ What can go wrong: nobody listens (ConnectionRefusedError); a process dies (its 
 """
 
 import asyncio
-import contextvars
-import math
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import httptools
 import msgspec
+import numpy as np
 import picows
 from multidict import CIMultiDict, MultiDict
 from picows import WSMsgType
@@ -22,6 +21,7 @@ from tests.dst.loop import ProcessLoop, Scheduler
 
 US = 1_000
 MEDIAN_NS, SPREAD, LEAST_NS = 900 * US, 0.5, 100 * US
+DRAWN = 4096                # delays that are drawn at once
 
 
 class Flow:
@@ -34,9 +34,11 @@ class Flow:
     def deliver(self, callback, *args) -> None:
         """Call something at the other end after the way there."""
         network = self.network
-        when = max(network.scheduler.now_ns + network.delay_ns(), self.last_ns + 1)
+        when = network.scheduler.now_ns + network.delay_ns()
+        if when <= self.last_ns:
+            when = self.last_ns + 1
         self.last_ns = when
-        self.loop.call_ns(when, callback, args, network.context)
+        self.loop.call_ns(when, callback, args)
 
 
 class Network:
@@ -44,7 +46,7 @@ class Network:
 
     def __init__(self, scheduler: Scheduler):
         self.scheduler = scheduler
-        self.context = contextvars.copy_context()
+        self._delays: list[int] = []
         self.http: dict[int, object] = {}             # port -> Service
         self.ws: dict[int, object] = {}               # port -> accept
         self.server_loop: ProcessLoop | None = None
@@ -55,8 +57,10 @@ class Network:
 
     def delay_ns(self) -> int:
         """One way."""
-        rng = self.scheduler.rng
-        return LEAST_NS + int(MEDIAN_NS * math.exp(rng.gauss(0.0, SPREAD)))
+        if not self._delays:
+            draw = np.random.default_rng(self.scheduler.rng.getrandbits(64)).lognormal(0.0, SPREAD, DRAWN)
+            self._delays = (LEAST_NS + MEDIAN_NS * draw).astype(np.int64).tolist()
+        return self._delays.pop()
 
     async def travel(self) -> None:
         """Wait as long as one way takes."""

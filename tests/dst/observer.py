@@ -66,7 +66,7 @@ class Observer(Listener):
         self.violations: list[Violation] = []
         self.journal: list[str] = []
         self.recent: deque[str] = deque(maxlen=EVENTS_KEPT)
-        self.counts, self.reports, self.halts_seen, self.gates_seen = Counter(), Counter(), Counter(), Counter()
+        self.counts, self.reports, self.halts_seen = Counter(), Counter(), Counter()
         self.worst_u6 = 0
         self._since: dict = {}
         self._refused: deque[int] = deque()
@@ -275,10 +275,6 @@ class Observer(Listener):
         self._read_words(now)
         for name in r.halt_names(self._halts):
             self.halts_seen[name] += 1
-        for slot in range(r.MARKET_SLOTS):
-            if self.targets.read(slot) > 0:
-                for name in r.gate_names(int(self.targets.rec["gates"][0])):
-                    self.gates_seen[name] += 1
 
     def _look_at_books(self, now: int) -> None:
         for market in self.sim.exchange.exchange.markets.values():
@@ -340,12 +336,11 @@ class Observer(Listener):
     def difference(self) -> str:
         """How the account's books differ from the venue's, "" if they do not. Markets that are over are left out."""
         rec, out = self.account.rec[0], []
-        truth = self.truth.positions()
-        for row in rec["position"]:
-            want = truth.get(int(row["market_id"]))
-            have = (int(row["qty_up_u6"]), int(row["qty_down_u6"]))
+        truth, rows = self.truth.positions(), rec["position"]
+        for market_id, *have in zip(*(rows[n].tolist() for n in ("market_id", "qty_up_u6", "qty_down_u6")), strict=True):
+            want = truth.get(market_id)
             if want is not None and max(abs(have[0] - want[0]), abs(have[1] - want[1])) > 10_000:
-                out.append(f"market {int(row['market_id'])}: we believe {have}, the venue {want}")
+                out.append(f"market {market_id}: we believe {tuple(have)}, the venue {want}")
         if int(rec["cash_u6"]) - self.truth.account.cash_u6 > EPS_U6:
             out.append(self._cash_text())
         return "; ".join(out)

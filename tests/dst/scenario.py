@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import msgspec
 
-from mmbot.sim.faults import CATALOGUE
+from mmbot.sim.faults.catalogue import CATALOGUE, SETTLEMENT_FAULTS
 from tests.dst.observer import Observer, Violation
 from tests.dst.simulation import Simulation
 
@@ -75,7 +75,7 @@ class Chaos:
 
     def _fault(self) -> None:
         rng = self.rng
-        name = rng.choice(sorted(CATALOGUE))
+        name = rng.choice(sorted(CATALOGUE.keys() - SETTLEMENT_FAULTS))
         spec = CATALOGUE[name]
         params = {k: v for k, v in PARAMS.get(name, {}).items() if k in spec.params}
         if "p" in spec.params and rng.random() < 0.5:

@@ -28,7 +28,7 @@ from procs import core as core_process
 from procs import discovery, executor, feed_market, guardian, ws_client
 from tests.dst.exchange import Exchange
 from tests.dst.group import NAMES, Group, SimCore, SimJournal
-from tests.dst.loop import ProcessLoop, Scheduler
+from tests.dst.loop import ProcessLoop, Scheduler, sleep
 from tests.dst.network import Network, Session
 from tests.dst.tape import SparseTape
 
@@ -39,7 +39,7 @@ SETTINGS = {
     "execution__reprice_ticks": 2, "guardian__check_ms": 400.0, "guardian__unsound_ms": 1000.0, "guardian__beat_s": 2.5, "markets__poll_s": 10.0,
     "strategy__model_weight": 0.15, "strategy__target_ttl_ns": 2_000_000_000, "strategy__refresh_ns": 700_000_000,
     "strategy__stale_market_ns": 2_500_000_000, "strategy__stale_spot_ns": 3_000_000_000,
-    "sim__base_port": 21_000, "sim__cash_u6": 20_000_000_000,
+    "sim__base_port": 21_000, "sim__cash_u6": 20_000_000_000, "sim__auto_redeem": True,
 }
 #: polls that cost time and change nothing but how soon something is noticed
 SLOWER = (
@@ -80,6 +80,7 @@ class Simulation:
         enter(mock.patch.object(os, "urandom", lambda n: bits.randbytes(n)))
         enter(mock.patch.object(random, "_urandom", lambda n: bits.randbytes(n)))
         enter(mock.patch.object(random, "Random", _seeded(bits)))
+        enter(mock.patch.object(asyncio, "sleep", sleep))
         enter(mock.patch.object(aiohttp, "ClientSession", Session))
         enter(mock.patch.object(Session, "network", self.network))
         enter(mock.patch.object(ws_client, "dial", self.network.dial))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shm_layout.records import BUY
 from tests.dst import mutants
 from tests.dst.campaign import reproduce, tell
 from tests.dst.scenario import run_seed
@@ -37,6 +38,23 @@ def test_a_quiet_run_trades_and_nobody_complains():
     result = run_seed(7, 150.0, chaos=False)
     assert not result.violations, shown(result, 150 / 3600)
     assert result.counts["trade MATCHED"] >= 5 and set(result.halts) <= {"starting", "user_channel", "guard"}
+
+
+#: completion that finds a reason to take in most minutes
+COMPLETION = {"enabled": True, "from_s": 850.0, "max_pay": 1.05, "max_pay_late": 1.08, "risk_aversion": 0.05, "pause_ns": 1_000_000_000}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed, chaos", [(203, True), (205, True), (7, False)])
+def test_completion_by_taking_breaks_nothing(seed, chaos):
+    """Takers with their delay, their fees and their answers lost are held to the same invariants as quotes: exposure, positions, conservation."""
+    kept = []
+    result = run_seed(seed, SHORT_S, chaos=chaos, arrange=kept.append, strategy__completion=COMPLETION)
+    assert not result.violations, shown(result, SHORT_S / 3600)
+    venue = kept[0].observer.truth.engine
+    taken = [t for t in venue.trades.values() if t.taker is not None]
+    assert len(taken) >= 3 and venue.fees_u6 > 0, "nothing was taken: the test shows nothing"
+    assert all(t.side == BUY and t.px_e4 <= t.taker.px_e4 for t in taken)
 
 
 @pytest.mark.timeout(120)

@@ -18,6 +18,9 @@ class Truth:
         self.account = engine.account(PAPER_ADDRESS)
         self.start_cash_u6 = self.account.cash_u6
         self._all_cash_u6: int | None = None
+        self._newest = None                                 # trade up to which fills were sorted into the next two
+        self._open: list = []                               # trades that are not final, in markets that are not resolved
+        self._sure: dict = {}                               # of final trades: market -> [cost, up, down]
 
     def live(self) -> dict:
         """Own orders that can still fill, by id."""
@@ -32,35 +35,54 @@ class Truth:
     def worst_u6(self) -> int:
         """Greatest possible loss of what is held and what may still fill, over all markets: any set of trades that are not final may fail,
         any set of live orders may fill, and each market may go either way."""
-        sure: dict[str, list[int]] = {}         # condition -> [cost, up, down]
-        loose: dict[str, list[int]] = {}        # condition -> [greatest loss added if Up wins, if Down wins]
-        for trade in self.account.fills:
-            market = trade.market
-            if market.outcome >= 0 or trade.status == "FAILED":
-                continue
-            cid = market.condition_id
-            for leg in trade.legs:
-                if leg.account is not self.account:
-                    continue
-                cost = leg.cash_u6 if leg.side == BUY else -leg.cash_u6
-                size = leg.size_u6 if leg.side == BUY else -leg.size_u6
-                if trade.status in FINAL:
-                    held = sure.setdefault(cid, [0, 0, 0])
-                    held[0] += cost
-                    held[1 + leg.outcome] += size
-                else:
-                    self._add(loose.setdefault(cid, [0, 0]), leg.outcome, cost, size)
+        self._sort_fills()
+        loose: dict = {}                        # market -> [greatest loss added if Up wins, if Down wins]
+        for trade in self._open:
+            total = loose.setdefault(trade.market, [0, 0])
+            for outcome, cost, size in self._legs(trade):
+                self._add(total, outcome, cost, size)
         for order in self.account.orders.values():
             if order.market.outcome < 0:
                 sign = 1 if order.side == BUY else -1
                 cost = -(-order.left_u6 * order.px_e4 // ONE_E4)
-                self._add(loose.setdefault(order.market.condition_id, [0, 0]), order.outcome, sign * cost, sign * order.left_u6)
+                self._add(loose.setdefault(order.market, [0, 0]), order.outcome, sign * cost, sign * order.left_u6)
         total = 0
-        for cid in sure.keys() | loose.keys():
-            cost, up, down = sure.get(cid, (0, 0, 0))
-            if_up, if_down = loose.get(cid, (0, 0))
+        for market in self._sure.keys() | loose.keys():
+            cost, up, down = self._sure.get(market, (0, 0, 0))
+            if_up, if_down = loose.get(market, (0, 0))
             total += max(cost - up + if_up, cost - down + if_down, 0)
         return total
+
+    def _legs(self, trade):
+        """(outcome, cost, size) of every own leg of a trade, as maker or as taker with its fee; sold ones are negative."""
+        legs = [(leg.outcome, leg.side, leg.cash_u6, leg.size_u6, 0) for leg in trade.legs if leg.account is self.account]
+        if trade.account is self.account:
+            legs.append((trade.outcome, trade.side, trade.cash_u6, trade.size_u6, trade.fee_u6))
+        return [(outcome, cash + fee, size) if side == BUY else (outcome, fee - cash, -size) for outcome, side, cash, size, fee in legs]
+
+    def _sort_fills(self) -> None:
+        """Bring `_open` and `_sure` up to now: what has failed or is paid out is out of the sum, what is final is summed up."""
+        fresh = []
+        for trade in reversed(self.account.fills):
+            if trade is self._newest:
+                break
+            fresh.append(trade)
+        if fresh:
+            self._newest = fresh[0]
+        still = []
+        for trade in (*self._open, *reversed(fresh)):
+            if trade.market.outcome >= 0 or trade.status == "FAILED":
+                continue
+            if trade.status not in FINAL:
+                still.append(trade)
+                continue
+            held = self._sure.setdefault(trade.market, [0, 0, 0])
+            for outcome, cost, size in self._legs(trade):
+                held[0] += cost
+                held[1 + outcome] += size
+        self._open = still
+        for market in [m for m in self._sure if m.outcome >= 0]:
+            del self._sure[market]
 
     @staticmethod
     def _add(loose: list[int], outcome: int, cost: int, size: int) -> None:
@@ -68,10 +90,10 @@ class Truth:
         loose[DOWN] += max(cost - (size if outcome == DOWN else 0), 0)
 
     def money(self) -> int:
-        """All dollars and all pairs of shares there are: never changes."""
+        """All dollars, the venue's fees among them, and all pairs of shares there are: never changes."""
         engine = self.engine
         accounts = [*engine.accounts.values(), engine.recorded]
-        cash = sum(a.cash_u6 for a in accounts)
+        cash = sum(a.cash_u6 for a in accounts) + engine.fees_u6
         for market in engine.markets.values():
             up, down = (sum(a.shares.get(t, 0) for a in accounts) for t in market.tokens)
             if up != down:

@@ -58,7 +58,7 @@ class Life:
         rec = np.zeros(1, r.MARKETS)
         row = rec["row"][0][SLOT]
         for name, value in dict(market_id=MARKET, slot=SLOT, start_s=START_S, end_s=START_S + 900, state=r.MS_OPEN, accepting=1, tick_e4=100,
-                                min_size_u6=5_000_000, version=1, outcome=-1).items():
+                                min_size_u6=5_000_000, fee_rate_e6=70_000, fee_exponent=1, version=1, outcome=-1).items():
             row[name] = value
         row["token_up"], row["token_down"] = r.id_words(int(UP_TOKEN)), r.id_words(int(DOWN_TOKEN))
         row["condition_id"] = r.id_words(int(CID, 16))
@@ -119,17 +119,26 @@ class Life:
             self.m.want_signed()
             if self.m.unknown or self.m.cut:
                 await self.recovery.resolve_unknown()
+            if self.m.state != r.AS_READY:
+                continue
             if (self.m.resync_reason and self.m.user_up) or self.m.reread:
                 await self.recovery.compare()
+            if self.m.short:
+                await self.recovery.read_sellable()
 
     def target(self, *quotes):
+        """Bids that rest: (token, level, px_e4, shares)."""
+        self.desire(*((token, level, r.BUY, r.QK_POST_ONLY, px, shares) for token, level, px, shares in quotes))
+
+    def desire(self, *quotes):
+        """Quotes of any kind: (token, level, side, kind, px_e4, size in shares or dollars)."""
         rec = np.zeros(1, r.TARGET)
         now = mono_ns()
         rec["market_id"], rec["slot"], rec["n_quotes"] = MARKET, SLOT, len(quotes)
         rec["t_decide_ns"] = rec["changed_ns"] = rec["t_recv_ns"] = now
         rec["deadline_ns"] = now + 1000 * MS
-        for i, (token, level, px, shares) in enumerate(quotes):
-            rec["quote"][0][i] = (token, level, r.BUY, px, shares * 1_000_000)
+        for i, (*head, size) in enumerate(quotes):
+            rec["quote"][0][i] = (*head, round(size * 1_000_000))
         self.links.targets.set(rec, SLOT)
         self.m.on_wake()
 

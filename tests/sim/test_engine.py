@@ -40,8 +40,8 @@ def spec(**changes) -> e.MarketSpec:
                            "token_down": DOWN_TOKEN, "slug": "btc-updown-15m-900"} | changes)
 
 
-def exchange(delay_ms: float = 0.0, **changes) -> e.Exchange:
-    x = e.Exchange(WallClock(0, 0), 1, Sim(taker_delay_ms=delay_ms), Recorder())
+def exchange(delay_ms: float = 0.0, auto_redeem: bool = True, **changes) -> e.Exchange:
+    x = e.Exchange(WallClock(0, 0), 1, Sim(taker_delay_ms=delay_ms, auto_redeem=auto_redeem), Recorder())
     x.add_market(spec(**changes))
     return x
 

@@ -224,7 +224,7 @@ def conserved(x: Exchange) -> int:
 
 
 def test_a_trade_that_fails_after_the_payout_leaves_no_money_behind():
-    x = Exchange(WallClock(0, 0), 1, Sim(taker_delay_ms=0.0, settle_ms=100.0), Listener())
+    x = Exchange(WallClock(0, 0), 1, Sim(taker_delay_ms=0.0, settle_ms=100.0, auto_redeem=True), Listener())
     x.add_market(spec())
     x.set_level(CID, SELL, 5200, 50_000_000, 0)
     answers = iter(["RETRYING", "FAILED"])

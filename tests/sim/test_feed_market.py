@@ -100,6 +100,7 @@ def group(world, tmp_path):
 def test_from_quiet_over_silent_cancels_to_frozen_and_back(world, group):
     wait_for(group.shows(bid=5000, flags=0), "no book")
     wait_for(lambda: group.count("probes") >= 3, "a silent market is asked about")
+    wait_for(lambda: 0 < group.rec()["rtt_ns"] < 1_000_000_000, "records tell how long the channel's PINGs take")
     begin, worst = time.monotonic(), 0
     while time.monotonic() < begin + 1.5:
         worst = max(worst, time.monotonic_ns() - int(group.rec()["t_recv_ns"]))

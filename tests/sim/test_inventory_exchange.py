@@ -190,4 +190,5 @@ def test_reservations_that_never_decrement(tmp_path):
 def test_all_of_it_at_once(tmp_path):
     run(tmp_path, ("ghost_fill", {"p": 0.3}), ("retrying", {"p": 0.3, "retry_s": 0.1}), ("duplicate_fill_events", {}), ("cross_match", {}),
         ("fill_after_cancel", {"p": 0.3, "share": 0.5, "late_s": 0.2}), ("user_lost", {"p": 0.2}), ("cancel_lost", {"p": 0.2}),
-        ("post_answer_lost", {"p": 0.2}), seconds=1.8, check=trades_happened, told_true=False)
+        ("post_answer_lost", {"p": 0.2}), seconds=1.8, check=trades_happened, told_true=False,
+        lost_pause_s=0.05, lost_pause_max_s=0.2)

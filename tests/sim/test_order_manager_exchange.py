@@ -8,6 +8,9 @@ import pytest
 from exchange_world import World, spec
 from order_life import Life, act, ours
 
+from procs.executor import _ask_scoring
+from shm_layout.records import BUY, SELL
+
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_books_agree_after_quoting_takers_and_kills(tmp_path, seed):
@@ -58,3 +61,28 @@ def test_one_life_has_no_surprises(tmp_path):
 
     with World(spec()) as world:
         asyncio.run(asyncio.wait_for(story(world), 60))
+
+
+def test_the_venue_says_which_orders_earn_rewards(tmp_path):
+    """A bid near the middle and one far from it, both old enough: one of two scores; the executor's own question sees the same."""
+    async def story(world):
+        life = Life(world, tmp_path)
+        await life.start()
+        life.target((0, 0, 4900, 60), (0, 1, 4000, 60))
+        while len(await asyncio.to_thread(lambda: world.do(lambda x, now: [setattr(o, "created_ms", now - 10_000) for o in x.orders.values()]))) < 2:
+            await asyncio.sleep(0.01)
+        ids = {o.px_e4: o.order_id for o in life.m.by_id.values()}
+        assert await life.reads.scoring(list(ids.values())) == {ids[4900]: True, ids[4000]: False}
+        assert await life.reads.scoring([]) == {}
+        asking = asyncio.create_task(_ask_scoring(life.m, life.reads, 0.02, life.report.error))
+        while life.m.scoring < 1:
+            life.target((0, 0, 4900, 60), (0, 1, 4000, 60))
+            await asyncio.sleep(0.02)
+        asking.cancel()
+        assert life.m.scoring == 1
+        await life.stop()
+
+    with World(spec(), rewards_per_day=50.0) as world:
+        world.level(BUY, 5000, 100_000_000)
+        world.level(SELL, 5200, 50_000_000)
+        asyncio.run(asyncio.wait_for(story(world), 30))

@@ -270,13 +270,13 @@ def test_a_port_in_use_is_named(world):
 
 
 def test_a_restarted_exchange_continues_clock_money_and_trades(tmp_path):
-    with World(directory=tmp_path) as w:
+    with World(directory=tmp_path, auto_redeem=True) as w:
         w.level(SELL, 5200, 50_000_000)
         bought = w.l2("POST", "/order", signed(w, 0.52, 10, post_only=False))[1]
         w.l2("POST", "/order", signed(w, 0.40))
         before, clock = w.http("GET", "/sim/books")[1], w.http("GET", "/sim/clock")[1]
         trades = w.l2("GET", "/data/trades")[1]["data"]
-    with World(directory=tmp_path) as w:
+    with World(directory=tmp_path, auto_redeem=True) as w:
         after = w.http("GET", "/sim/books")[1]
         old, new = (b["accounts"][accounts.PAPER_ADDRESS] for b in (before, after))
         assert w.http("GET", "/sim/clock")[1] == clock
@@ -290,8 +290,8 @@ def test_a_restarted_exchange_continues_clock_money_and_trades(tmp_path):
         w.do(lambda x, now: x.resolve(CID, 0, now))
         w.wait(lambda x: x.account(accounts.PAPER_ADDRESS).redeemed)
         rich = w.http("GET", "/sim/books")[1]["accounts"][accounts.PAPER_ADDRESS]["cash_u6"]
-    with World(directory=tmp_path) as w:
+    with World(directory=tmp_path, auto_redeem=True) as w:
         mine = w.http("GET", "/sim/books")[1]["accounts"][accounts.PAPER_ADDRESS]
         assert mine["cash_u6"] == rich == old["cash_u6"] + 10_000_000 and mine["redeemed"] == {UP_TOKEN: 10_000_000} and mine["shares"] == {}
-    with World(directory=tmp_path, speed=2.0) as w:
+    with World(directory=tmp_path, auto_redeem=True, speed=2.0) as w:
         assert w.http("GET", "/sim/books")[1]["accounts"][accounts.PAPER_ADDRESS]["fills"] == [], "another speed is another run"

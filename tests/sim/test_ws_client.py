@@ -186,3 +186,14 @@ def test_a_fault_of_ours_on_one_frame_costs_the_link_not_the_feed(world):
     script.plain.say({"x": 1})
     world.run(1)
     assert script.plain.made == 2 and "ZeroDivisionError" in world.told("frame_crash")[0][1]
+
+
+def test_round_trips_of_pings_are_measured_and_a_deaf_link_counts_as_slow(world):
+    script = Script(world)
+    got = client(world, script, ping_s=1.0)
+    world.run(5)
+    average = got.client.round_trip.average_ns
+    assert 0 < average < 50_000_000
+    script.plain.links[0].deaf = True
+    world.run(4)
+    assert got.client.round_trip.average_ns > average + 100_000_000

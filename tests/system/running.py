@@ -35,6 +35,7 @@ profile = "paper"
 [run]
 name = "{name}"
 dir = "{dir}"
+restart_budget = 0
 [sim]
 base_port = {port}
 start_before_roll_s = {before_roll_s}
@@ -150,7 +151,7 @@ class Running:
         with urllib.request.urlopen(f"{self.cfg.venue.clob_url}/sim/books", timeout=5) as answer:
             everything = json.load(answer)
         accounts = {address.lower(): a for address, a in everything["accounts"].items()}
-        return accounts.get(self.address, {"shares": {}, "fills": [], "orders": [], "cash_u6": 0})
+        return accounts.get(self.address, {"shares": {}, "fills": [], "merged": {}, "orders": [], "cash_u6": 0})
 
     def positions(self) -> dict[str, int]:
         """token id -> shares (1e-6) as the executor's record says, for every window in the market table."""
@@ -174,6 +175,8 @@ class Running:
         for fill in legs:
             if fill["token"] in theirs:      # windows that left the table are over and forgotten
                 theirs[fill["token"]] += fill["size_u6"] if fill["side"] == "BUY" else -fill["size_u6"]
+        for token in theirs:
+            theirs[token] -= truth["merged"].get(token, 0)
         if ours != theirs:
             return f"positions {ours}, the exchange says {theirs}"
         account = self.view.latest("account")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -120,3 +121,24 @@ def test_killed_supervisor_hung_process_and_orderly_stop(stage):
     assert not is_up(cfg) and leftovers(cfg) == {}
     assert view.state("executor") == "HALT" and view.state("feed_user") == "DEAD"
     assert mmbot(stage, "down").returncode == 3
+
+
+def test_a_crash_loop_ends_and_says_why(stage):
+    """A process that dies again and again, each time after it had run well: it is started a few times, then it stays down until a person says so."""
+    assert mmbot(stage, "up", MMBOT_RUN__RESTART_BUDGET="2").returncode == 0
+    cfg = config.load(stage[0])
+    view = View(cfg)
+    others = {p.name: view.identity(p.name) for p in topology.processes("paper") if p.name != "feed_user"}
+    for life in range(1, 4):
+        wait_for(lambda: view.state("feed_user") == "RUN" and view.identity("feed_user")[1] == life, 15, f"life {life} does not begin")
+        time.sleep(2.5)         # longer than startsecs: for supervisord this was a good start
+        os.kill(view.identity("feed_user")[0], signal.SIGKILL)
+    wait_for(lambda: next(p.state for p in view.processes() if p.name == "feed_user") in ("EXITED", "FATAL"), 60, "it is still being started")
+    done = mmbot(stage, "status")
+    assert done.returncode == 0 and "feed_user is not started any more: died 3 times in 10 min" in done.stdout and "mmbot restart feed_user" in done.stdout
+    assert {name: view.identity(name) for name in others} == others
+    assert mmbot(stage, "restart", "feed_user").returncode == 0
+    assert view.state("feed_user") == "RUN"
+    os.kill(view.identity("feed_user")[0], signal.SIGKILL)
+    wait_for(lambda: view.state("feed_user") == "RUN", 15, "after a person has looked the count begins anew")
+    assert mmbot(stage, "down").returncode == 0

@@ -20,12 +20,13 @@ from mmbot.clock import mono_ns
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chaos import Chaos  # noqa: E402
-from running import WORKERS, Purse, Running, free_ports, wait_for  # noqa: E402
+from running import ROOT, WORKERS, Purse, Running, free_ports, wait_for  # noqa: E402
 from searching import environment, found, places  # noqa: E402
 
 ROUNDS = int(os.environ.get("MMBOT_KILL_ROUNDS", "3"))
 SEED = int(os.environ.get("MMBOT_KILL_SEED", "1"))
 EVERYBODY = [*WORKERS, "sim"]       # awake belongs to the idle class: how soon it is back says nothing on a busy machine
+STATEFUL = ("core", "feed_market", "feed_user", "executor", "settler", "guardian")      # what a short run kills in turn; `make chaos` kills all
 WEDGE = Path(__file__).parent / "wedge"
 pytestmark = pytest.mark.timeout(600 + 60 * ROUNDS)
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.timeout(600 + 60 * ROUNDS)
 @pytest.fixture(scope="module")
 def group(tmp_path_factory):
     running = Running(tmp_path_factory.mktemp("group"), f"s{uuid.uuid4().hex[:6]}", free_ports(), deadline_s=900 + 60 * ROUNDS, purse=Purse(),
-                      env={"PYTHONPATH": str(WEDGE)})
+                      env={"PYTHONPATH": f"{WEDGE}{os.pathsep}{ROOT}"})
     try:
         running.wait_up()
         running.wait_quoting()
@@ -55,7 +56,8 @@ def test_status_lag_latency_have_their_shapes(group):
 
 def test_memory_is_sound_and_bounded(group):
     assert group.mmbot("shm", "check").returncode == 0
-    assert {p["name"]: p["rss_mb"] for p in group.json("status")["processes"] if p["rss_mb"] > 250} == {}
+    most_mb = {"core": 330}         # the kernels of every signal and strategy, and half an hour of decisions in its ring
+    assert {p["name"]: p["rss_mb"] for p in group.json("status")["processes"] if p["rss_mb"] > most_mb.get(p["name"], 250)} == {}
 
 
 def test_second_instance_names_the_pid(group):
@@ -127,7 +129,7 @@ def test_processes_that_are_not_vital_cost_nothing(group):
 
 
 def test_kill_9_of_each_process_in_turn(group):
-    for name in EVERYBODY:
+    for name in EVERYBODY if ROUNDS > 3 else STATEFUL:
         group.killed(name)
         group.wait_quoting(60)
         group.wait_agreement()
@@ -178,12 +180,13 @@ def test_a_crash_and_everything_else_shows_no_secret(group):
     assert found(group.purse.secrets, iter([("planted", f"key {group.purse.key}".encode())])) == ["private key in planted"], "the search finds nothing"
     for name, pid in pids.items():
         has_key = bool(environment(pid).get("MMBOT_ACCOUNT__PRIVATE_KEY"))
-        assert has_key == (name == "executor"), f"{name} {'has' if has_key else 'lacks'} the private key"
+        assert has_key == (name in ("executor", "settler")), f"{name} {'has' if has_key else 'lacks'} the private key"
 
 
 def test_stop_leaves_no_order_and_reports(group):
     document = group.stop()
-    assert set(document) == {"orders", "cancels", "fills", "rejects", "positions", "pnl", "windows", "halts", "latency", "lag"}
+    assert set(document) == {"orders", "cancels", "fills", "rejects", "late", "late_result", "positions", "pnl", "split", "settlement", "windows", "halts",
+                             "latency", "lag"}
     assert document["orders"] > 0 and document["cancels"] > 0
     assert any(w["quoted_up"] and w["quoted_down"] for w in document["windows"])
     assert int(group.view.latest("account")["live_orders"]) == 0

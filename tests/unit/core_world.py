@@ -6,7 +6,7 @@ import numpy as np
 
 from mmbot import core
 from mmbot.config import Strategy
-from mmbot.params import params_record
+from mmbot.params import params_block
 from shm_layout import records as r
 
 START_S = 1_775_028_600         # a 15 minute boundary
@@ -18,12 +18,12 @@ class World:
     """Inputs and state of a core. ``offset_s`` is the wall clock's distance from START_S; monotonic time starts at 1000 s."""
 
     def __init__(self, offset_s=300.0, **strategy):
-        self.params = params_record(Strategy(**{"warmup_ns": 0, **strategy}), 1)
+        self.params = params_block(Strategy(**{"warmup_ns": 0, **strategy}), 1)
         self.state = np.zeros(1, core.STATE)
         self.market, self.oracle, self.spot = np.zeros(1, r.MARKET), np.zeros(1, r.ORACLE), np.zeros(1, r.SPOT)
-        self.own = np.zeros(1, r.OWN)
+        self.own, self.programme = np.zeros(1, r.OWN), np.zeros(1, r.PROGRAMME)
         self.markets, self.account, self.guard = np.zeros(1, r.MARKETS), np.zeros(1, r.ACCOUNT), np.zeros(1, r.GUARD)
-        self.now_ns = 1000 * SECOND
+        self.now_ns, self.rtt_ns = 1000 * SECOND, 0
         self.wall_ns = int((START_S + offset_s) * SECOND)
         self.account["t_update_ns"], self.account["state"], self.account["user_ok"] = self.now_ns, r.AS_READY, 1
         self.account["cash_u6"] = 1_000_000_000
@@ -46,8 +46,8 @@ class World:
         return self
 
     def step(self, src):
-        return core.step(self.state, src, self.market, self.oracle, self.spot, self.own, self.markets, self.account, self.guard, self.params,
-                         self.now_ns, self.wall_ns)
+        return core.step(self.state, src, self.market, self.oracle, self.spot, self.own, self.programme, self.markets, self.account,
+                         self.guard, self.params, self.now_ns, self.wall_ns)
 
     def timer(self):
         return self.step(r.SRC_TIMER)
@@ -57,7 +57,7 @@ class World:
         m[:] = np.zeros(1, r.MARKET)
         m["kind"], m["market_id"], m["slot"] = kind, r.market_id(start_s, duration_s), r.slot_of(start_s, duration_s)
         m["t_exch_ns"], m["t_recv_ns"], m["t_pub_ns"] = self.wall_ns, self.now_ns - 5000, self.now_ns - 2000
-        m["tick_e4"], m["flags"] = tick_e4, flags
+        m["tick_e4"], m["flags"], m["rtt_ns"] = tick_e4, flags, self.rtt_ns
         for side, px in (("bid", bid_e4), ("ask", ask_e4)):
             if px:
                 m[f"n_{side}"] = 1
@@ -75,6 +75,31 @@ class World:
             for i, (px, shares) in enumerate(found[:r.TOP_N]):
                 m[f"{side}_px_e4"][0, i], m[f"{side}_size_u6"][0, i] = px, round(shares * 1e6)
         return self.step(r.SRC_MARKET)
+
+    def trade(self, side=r.BUY, shares=100.0, px_e4=5000, start_s=START_S):
+        """A trade of the market in the book of the newest record; ``side`` of its taker in Up terms."""
+        m = self.market
+        m["kind"], m["market_id"], m["slot"] = r.MK_TRADE, r.market_id(start_s, 900), r.slot_of(start_s, 900)
+        m["t_recv_ns"], m["t_pub_ns"] = self.now_ns, self.now_ns
+        m["trade_side"], m["trade_size_u6"], m["trade_px_e4"] = side, round(shares * 1e6), px_e4
+        return self.step(r.SRC_MARKET)
+
+    def fill(self, slot, token=r.UP, shares=10.0, px=0.5):
+        """The account shows a buy (sale: negative shares) that it did not show before."""
+        p, name = self.account["position"][0, slot], ("up", "down")[token]
+        if p["market_id"] != self.markets["row"][0, slot]["market_id"]:
+            p["market_id"] = self.markets["row"][0, slot]["market_id"]
+        held, cost = int(p[f"qty_{name}_u6"]), int(p[f"cost_{name}_u6"])
+        size = round(shares * 1e6)
+        if size > 0:
+            p[f"cost_{name}_u6"] += round(size * px)
+        else:
+            freed = -size * cost // held
+            p[f"cost_{name}_u6"] -= freed
+            p["realized_u6"] += round(-size * px) - freed
+        p[f"qty_{name}_u6"] += size
+        self.account["t_update_ns"] = self.now_ns
+        return self.step(r.SRC_ACCOUNT)
 
     def rest(self, *orders, start_s=START_S):
         """The executor says what may rest of ours: (token, px_e4, shares) bids, or (token, px_e4, shares, side)."""
@@ -108,6 +133,13 @@ class World:
         p["market_id"] = self.markets["row"][0, slot]["market_id"]
         p["qty_up_u6"], p["qty_down_u6"], p["cost_up_u6"] = up * 1_000_000, down * 1_000_000, int(cost * 1e6)
         return self.step(r.SRC_ACCOUNT)
+
+    def view(self, slot):
+        """What the last look at a window saw (one look at it by itself)."""
+        self.market["kind"] = r.MK_VERIFIED
+        self.market["market_id"], self.market["slot"] = self.markets["row"][0, slot]["market_id"], slot
+        self.step(r.SRC_MARKET)
+        return self.state["seen"][0]
 
     def target(self, slot):
         return self.state["target"][0, slot]

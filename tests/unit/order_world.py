@@ -341,16 +341,16 @@ class World:
         rec["quoting_allowed"], rec["t_update_ns"] = allowed, self.now - age_ms * MS
         self.links.guard.set(rec)
 
-    def target(self, *quotes, ttl_ms=500, t_recv_ago_us=30, wake=True):
+    def target(self, *quotes, ttl_ms=500, t_recv_ago_us=30, wake=True, mid=0.0):
         """Publish desired quotes (token, level, px_e4, size in shares) and ring the bell."""
         self.now += 1000
         rec = np.zeros(1, r.TARGET)
         rec["market_id"], rec["slot"], rec["n_quotes"] = MARKET, SLOT, len(quotes)
         rec["t_decide_ns"] = rec["changed_ns"] = self.now
         rec["t_recv_ns"] = self.now - t_recv_ago_us * 1000
-        rec["deadline_ns"] = self.now + ttl_ms * MS
+        rec["deadline_ns"], rec["mid_up"] = self.now + ttl_ms * MS, mid
         for i, (token, level, px, shares) in enumerate(quotes):
-            rec["quote"][0][i] = (token, level, r.BUY, px, shares * 1_000_000)
+            rec["quote"][0][i] = (token, level, r.BUY, r.QK_POST_ONLY, px, shares * 1_000_000)
         self.links.targets.set(rec, SLOT)
         if wake:
             self.wake()

@@ -16,7 +16,7 @@ from mmbot.cli import render
 from mmbot.cli.screen import Screen
 from mmbot.errors import UserError
 from mmbot.ops.group import nearest, port_holders
-from mmbot.ops.instance import SOCKET_PATH_MAX, Instance, adopt, to_toml
+from mmbot.ops.instance import SOCKET_PATH_MAX, Instance, adopt
 from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView
 from shm_layout.vitals import HOPS
 
@@ -46,6 +46,7 @@ class TestCommands:
         (("status", "-c", "papr"), {}, "config file papr does not exist (presets: "),
         (("status",), {"MMBOT_STRATEGY__TARGET_TOTL": "1"}, "MMBOT_STRATEGY__TARGET_TOTAL"),
         (("run", "--speed", "1000"), {}, "sim.speed"),
+        (("run", "--strategy", "tierd"), {}, "'pair', 'tiered', 'avellaneda', 'reversion' or 'programme' (got 'tierd')"),
         (("restart", "kore"), {}, "there is no process 'kore'; there are: core, "),
         (("restart", "core"), {}, "is not running: start it with `mmbot up`"),
         (("sim", "-c", "{live}"), {}, "belongs to the paper profile"),
@@ -134,12 +135,6 @@ class TestInstance:
         assert adopt(cfg).sim.speed == 3.0
         os.close(lock)
 
-    def test_toml_round_trip(self):
-        import tomllib
-        data = {"profile": "paper", "run": {"name": "a", "dir": "/x \"y\" é"}, "markets": {"durations": ["15m", "5m"], "poll_s": 2.0},
-                "strategy": {"var_ref": 1e-8, "levels": 2}, "cpu": {"pin": True}}
-        assert tomllib.loads(to_toml(data)) == data
-
 
 def test_nearest_names_first():
     names = [p.name for p in topology.PROCESSES]
@@ -218,17 +213,30 @@ class TestScreen:
         ({"venue_mode": "post_only", "venue_mode_left_s": 79.0, "halts": ("venue_mode",)}, "venue post_only the venue is in this mode for 1:19"),
         ({"halts": ("difference", "guard")}, "halted the executor wants no orders: difference"),
         ({"difference_s": 12.0}, "differ for 0:12"), ({"deaf": 2}, "did not show 2 times"), ({"reversed": 3}, "3 fills failed at settlement"),
-        ({"unknown": 1}, "the fate of 1 orders")])
+        ({"unknown": 1}, "the fate of 1 orders"),
+        ({"late": 3, "orders": 1234, "late_result": -0.12}, "3 of 1234 orders (0.24%) reached the venue past their deadline; their fills came to -0.12 dollars")])
     def test_what_is_wrong_with_the_account_is_said(self, change, says):
         p = picture()
         sick = dataclasses.replace(p, account=dataclasses.replace(p.account, **change))
         assert any(says in line.plain for line in render.warnings(sick)) and says in drawn(Screen("t", "u").page(sick, 1.0, 130), 130)
+
+    @pytest.mark.parametrize("state", ["EXITED", "FATAL"])
+    def test_a_process_that_stays_down_is_said_with_what_to_do(self, state):
+        p = picture()
+        sick = dataclasses.replace(p, processes=tuple(dataclasses.replace(x, state=state, last_error=None) if x.name == "core" else x for x in p.processes))
+        (line,) = render.warnings(sick)
+        assert "core is not started any more" in line.plain and "mmbot restart core" in line.plain
 
     def test_a_frozen_book_is_said(self):
         p = picture()
         sick = dataclasses.replace(p, markets=(dataclasses.replace(p.markets[0], frozen=True, suspect=True), p.markets[1]))
         (line,) = render.warnings(sick)
         assert "frozen" in line.plain and "stands still" in line.plain
+
+    @pytest.mark.parametrize("ms, says", [(None, ""), (40.0, ""), (150.0, ""), (320.0, "latency degraded"), (900.0, "latency critical")])
+    def test_slow_answers_of_the_market_channel_are_said(self, ms, says):
+        lines = [line.plain.strip() for line in render.warnings(dataclasses.replace(picture(), rtt_ms=ms))]
+        assert len(lines) == bool(says) and all(line.startswith(says) and "PINGs" in line for line in lines)
 
     def test_stalls_of_a_loop_are_shown(self):
         limping = tuple(dataclasses.replace(x, stalls=7, worst_stall_ms=123.0) for x in picture().processes)

@@ -13,7 +13,7 @@ from core_world import PX, SECOND, START_S, World, quoting
 from mmbot import core, topology
 from mmbot.clock import mono_ns
 from mmbot.config import Strategy
-from mmbot.params import NAMES, params_record
+from mmbot.params import CODES, params_block
 from procs import core as process
 from shm_layout import records as r
 from shm_layout import vitals as vt
@@ -59,10 +59,10 @@ class TestPure:
         _nrt_python.memsys_enable_stats()
 
         @njit
-        def many(n, state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
+        def many(n, state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns):
             for i in range(n):
                 market[0].bid_px_e4[0] = 4000 + 500 * (i & 1)
-                core.step(state, src, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
+                core.step(state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
 
         @njit
         def leaky(n):
@@ -75,12 +75,12 @@ class TestPure:
 
         def allocations(n, src):
             before = rtsys.get_allocation_stats()
-            many(n, world.state, src, world.market, world.oracle, world.spot, world.own, world.markets, world.account, world.guard, world.params,
-                 world.now_ns, world.wall_ns)
+            many(n, world.state, src, world.market, world.oracle, world.spot, world.own, world.programme, world.markets, world.account, world.guard,
+                 world.params, world.now_ns, world.wall_ns)
             after = rtsys.get_allocation_stats()
             return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
 
-        for src, venue in ((r.SRC_MARKET, 1), (r.SRC_ORACLE, 1), (r.SRC_SPOT, 1), (r.SRC_SPOT, 2), (r.SRC_SPOT, 3), (r.SRC_TIMER, 1), (r.SRC_OWN, 1)):
+        for src, venue in ((r.SRC_MARKET, 1), (r.SRC_ORACLE, 1), (r.SRC_SPOT, 1), (r.SRC_SPOT, 2), (r.SRC_SPOT, 3), (r.SRC_TIMER, 1), (r.SRC_OWN, 1), (r.SRC_PROGRAMME, 1)):
             world.spot["venue"] = venue
             allocations(1, src)
             assert allocations(2000, src) == allocations(1, src)
@@ -88,9 +88,9 @@ class TestPure:
 
     def test_inputs_are_not_written(self):
         world, slot = quoting()
-        inputs = (world.market, world.oracle, world.spot, world.own, world.markets, world.account, world.guard, world.params)
+        inputs = (world.market, world.oracle, world.spot, world.own, world.programme, world.markets, world.account, world.guard, world.params)
         before = [a.tobytes() for a in inputs]
-        for src in range(9):
+        for src in range(10):
             world.step(src)
         assert [a.tobytes() for a in inputs] == before
 
@@ -114,7 +114,7 @@ class TestTargets:
         assert [int(t[n]) for n in ("t_exch_ns", "t_recv_ns", "t_pub_ns")] == [int(m[n]) for n in ("t_exch_ns", "t_recv_ns", "t_pub_ns")]
         assert t["cause_src"] == r.SRC_MARKET and t["changed_ns"] == t["t_decide_ns"] == t["t_poll_ns"] == world.now_ns
         assert t["params_version"] == world.params["version"][0] > 0 and t["market_id"] == world.market["market_id"][0]
-        assert t["deadline_ns"] == world.now_ns + world.params["target_ttl_ns"][0]
+        assert t["deadline_ns"] == world.now_ns + world.params["of"]["target_ttl_ns"][0, 0]
 
     @pytest.mark.parametrize("src, act", [
         (r.SRC_SPOT, lambda w: w.lead(PX * 1.004)),
@@ -181,7 +181,7 @@ class TestRoll:
         slot = world.add_window()
         for at in self.play(world, 80, [START_S]):
             assert bool(world.quotes(slot)) == (at >= -60), (at, world.gates(slot))
-        assert core._strike_at(world.state[0], world.markets["row"][0, slot]) >= 0
+        assert core.find_strike(world.state[0], world.markets["row"][0, slot]) >= 0
         assert int(world.state["boundary_s"].max()) == START_S
 
     def test_a_missing_opening_print_stops_the_window_after_a_grace(self):
@@ -242,11 +242,27 @@ class TestRoll:
 class TestParams:
     def test_every_field_has_a_key_and_the_same_values_the_same_version(self):
         strategy = Strategy()
-        assert set(NAMES) == set(Strategy.model_fields)
-        a, b = params_record(strategy, 1), params_record(strategy, 2)
+        a, b = params_block(strategy, 1), params_block(strategy, 2)
         assert a["version"] == b["version"] and 0 < a["version"][0] < 1 << 48
-        assert all(a[n][0] == getattr(strategy, n) for n in NAMES)
-        assert params_record(Strategy(levels=3), 1)["version"] != a["version"]
+        compared = []
+
+        def compare(record, section, table=""):
+            for name in record.dtype.names:
+                value = getattr(section, name)
+                if record.dtype[name].names:
+                    compare(record[name], value, name)
+                elif (table, name) not in CODES:
+                    assert np.array_equal(record[name], np.asarray(value)), name
+                    compared.append(name)
+        compare(a["of"][0, 0], strategy)
+        assert len(compared) > 100
+        assert params_block(Strategy(levels=3), 1)["version"] != a["version"]
+
+    def test_windows_of_one_length_may_differ(self):
+        strategy = Strategy(levels=3, for_5m={"levels": 1, "tiered": {"base_spread": 0.03}})
+        block = params_block(strategy, 1)["of"][0]
+        assert list(block["levels"]) == [3, 1] and list(block["tiered"]["base_spread"]) == [0.02, 0.03]
+        assert block["cutoff_s"][0] == block["cutoff_s"][1]
 
 
 @pytest.fixture
@@ -443,7 +459,7 @@ class TestBurst:
     def test_time_alone_makes_a_book_stale_and_keeps_targets_fresh(self, group):
         space, writers, start = group
         world, slot = self.world()
-        world.params["stale_market_ns"], world.params["refresh_ns"] = 300_000_000, 10_000_000
+        world.params["of"]["stale_market_ns"], world.params["of"]["refresh_ns"] = 300_000_000, 10_000_000
         c = start(world)
         self.strike(writers, world)
         self.feed(writers, world)
@@ -469,9 +485,9 @@ class TestBurst:
         writers["oracle"].rec["boundary"][0, START_S // 300 % r.BOUNDARIES] = world.oracle
         writers["oracle"].write()
         c.spin()
-        assert core._strike_at(c.state[0], world.markets["row"][0, slot]) < 0, "the record was lost"
+        assert core.find_strike(c.state[0], world.markets["row"][0, slot]) < 0, "the record was lost"
         assert c.housekeeping(mono_ns()) and not c.housekeeping(mono_ns())
-        assert core._strike_at(c.state[0], world.markets["row"][0, slot]) >= 0
+        assert core.find_strike(c.state[0], world.markets["row"][0, slot]) >= 0
 
     def test_an_orderly_stop_leaves_no_quotes(self, group):
         space, writers, start = group

@@ -299,3 +299,34 @@ class TestWitness:
         s.booked(MARKET, 0, r.BUY, 3_000_000, 2)
         assert s.open == 1 and s.unmet(WAIT_NS + 2) == 4_000_000 and s.unmet(WAIT_NS + 3) == 0
         assert s.unmet(KEEP_NS + 10) == 0 and s.open == 0 and not s._sides
+
+
+class TestWhereTheResultComesFrom:
+    def test_a_maker_fill_is_split_and_marked_after_five_seconds(self, w):
+        w.target(UP_BID, mid=0.52)
+        (order_id,) = w.venue.live()
+        trade = w.venue.fill(order_id, TWENTY, tell=False)
+        w.say_trade(order_id, trade, TWENTY)
+        a = w.account()
+        assert (a["spread_u6"], a["adverse_u6"], a["fees_u6"]) == (400_000, 0, 0)
+        assert a["rebate_u6"] == 70_000, "a fifth of 20 shares * 0.07 / 4"
+        w.now += 5_000_000_000
+        w.target(mid=0.49)
+        w.wake()
+        a = w.account()
+        assert (a["spread_u6"], a["adverse_u6"]) == (400_000, -600_000)
+
+    def test_a_fill_that_fails_leaves_nothing_behind(self, w):
+        w.target(UP_BID, mid=0.52)
+        (order_id,) = w.venue.live()
+        trade = w.venue.fill(order_id, TWENTY, tell=False)
+        w.say_trade(order_id, trade, TWENTY)
+        w.say_trade(order_id, trade, TWENTY, status=r.TS_FAILED)
+        a = w.account()
+        assert (a["spread_u6"], a["adverse_u6"], a["rebate_u6"]) == (0, 0, 0)
+
+    def test_a_mid_that_nobody_renews_is_none(self, w):
+        w.target(UP_BID, mid=0.52)
+        assert w.m.mid_u6(MARKET) == 520_000 and w.m.mid_u6(MARKET + 1) is None
+        w.now += 1_000_000_000
+        assert w.m.mid_u6(MARKET) is None

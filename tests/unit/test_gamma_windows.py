@@ -68,6 +68,12 @@ def test_the_venues_ways_to_write_a_time(stamp):
     assert parse(endDate=stamp).end_s == START + 900
 
 
+@pytest.mark.parametrize("exponent", [-1, 5, 10**9])
+def test_a_fee_curve_that_cannot_be(exponent):
+    with pytest.raises(gamma.BadMarket, match="fee exponent"):
+        parse(feeSchedule={"rate": 0.07, "exponent": exponent})
+
+
 def test_exact_numbers():
     w = parse(orderPriceMinTickSize=0.001, orderMinSize=7.5, feeSchedule={"rate": 0.0725, "exponent": 2})
     assert (w.tick_e4, w.min_size_u6, w.fee_rate_e6, w.fee_exponent) == (10, 7_500_000, 72_500, 2)

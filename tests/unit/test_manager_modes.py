@@ -281,18 +281,21 @@ class TestBreakers:
         w.live_for(5)
         assert "error_rate" not in w.report.errors and len(w.sent("post")) > 10
 
-    def test_a_loss_stops(self, tmp_path):
-        w = Refusing(tmp_path, max_loss_u6=5_000_000).ready()
+    @pytest.mark.parametrize("limit", [{"max_loss_u6": 5_000_000}, {"max_loss_share": 0.005}])
+    def test_a_loss_stops(self, tmp_path, limit):
+        w = Refusing(tmp_path, **limit).ready()
         w.m.tend()
         w.live_for(0.2, (0, 0, 5000, 20))
         w.venue.fill(next(iter(w.venue.live())), 20_000_000)
+        w.m.tend()
+        assert not w.m.loss.open and w.m.loss.bankroll_u6 == 1_000_000_000, "what was bought is held at its cost"
         w.markets(state=r.MS_RESOLVED, outcome=r.DOWN)
         w.tick()
         w.m.tend()
         w.live_for(0.2)
         assert w.account()["halts"] & HALT["loss"] and not w.venue.live() and "loss" in w.report.errors
         w.tick()
-        again = World(tmp_path, journal=OrderJournal(w.journal.path, sync_thread=False), max_loss_u6=5_000_000).ready()
+        again = World(tmp_path, journal=OrderJournal(w.journal.path, sync_thread=False), **limit).ready()
         again.m.tend()
         again.tick()
         assert again.account()["halts"] == HALT["loss"], "a restart does not wipe the slate clean"
@@ -310,3 +313,46 @@ class TestBreakers:
         w.venue.broken_reads, w.refuse = False, {}
         w.live_for(8)
         assert not w.account()["halts"] and len(w.venue.live()) == 2
+
+
+class TestLostAnswers:
+    """Answers to posts get lost: fewer and fewer orders are sent, so that fewer and fewer rest unknown; cancels do not wait."""
+
+    @staticmethod
+    def lose(w, seconds):
+        """Posts are executed and never answered; returns (when each POST left, how many orders it held) in s and legs."""
+        w.venue.auto, answer = False, type(w.venue).answer
+        begin, out = w.now, []
+        for i in range(int(seconds * 50)):
+            w.now += 20_000_000
+            w.guard()
+            w.target((0, 0, 5000 + 100 * (i // 25 % 2), 20), (1, 0, 4700, 20), (0, 1, 4800, 20), wake=False)
+            w.wake()
+            for later in list(w.venue.waiting):
+                if later.request[0] == "post":
+                    out.append(((w.now - begin) / 1e9, len(later.request[1])))
+                    answer(w.venue, later, lose=True)
+                else:
+                    answer(w.venue, later)
+            w.run(w.recovery.resolve_unknown())
+            w.wake()
+        w.venue.auto = True
+        return out
+
+    def test_posts_wait_longer_and_longer_and_go_one_at_a_time(self, w):
+        posts = self.lose(w, 20)
+        times = [t for t, _ in posts]
+        gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+        assert len(posts) == 4 and all(w <= g < w + 0.6 for g, w in zip(gaps, (2, 4, 8), strict=True)) and [n for _, n in posts[1:]] == [1, 1, 1]
+        assert w.report.events["post_pauses"] == 4 and any(t.startswith("answers_lost: 4 answers") for t in w.report.texts)
+
+    def test_the_first_good_answer_ends_it(self, w):
+        self.lose(w, 3)
+        w.live_for(6, (0, 0, 5000, 20), (1, 0, 4700, 20), (0, 1, 4800, 20))
+        assert w.m.post_pause.losses == 0 and len(w.venue.live()) == 3 and w.agrees()
+
+    def test_cancels_go_on(self, w):
+        self.lose(w, 1)
+        assert w.venue.live()
+        w.live_for(0.3, (1, 3, 100, 5))
+        assert not w.venue.live() and w.m.post_pause.room(1, w.now) == 0

@@ -3,16 +3,17 @@
 import json
 import random
 
+import numpy as np
 import pytest
-from order_world import MARKET, MS, World
+from order_world import MARKET, MS, SLOT, START_S, World
 
 from mmbot.execution.http1 import HttpAnswer, UnknownOutcome
 from mmbot.execution.order import CANCELING, LIVE
 from mmbot.execution.order_journal import replay
 from shm_layout import records as r
 
-TWENTY = 20_000_000
-UP = (0, 0, 5000, 20)
+TEN, TWENTY = 10_000_000, 20_000_000
+UP, DOWN = (0, 0, 5000, 20), (1, 0, 4900, 20)
 
 
 @pytest.fixture
@@ -29,7 +30,9 @@ def pass_time(w, ms, step=20, ttl_ms=500):
     for _ in range(int(ms / step)):
         w.now += step * MS
         w.guard()
-        w.refresh(ttl_ms)
+        if w.links.targets.cells[SLOT] is not None:
+            w.refresh(ttl_ms)
+        w.wake()
         if w.m.unknown or w.m.cut:
             w.run(w.recovery.resolve_unknown())
         if w.m.resync_reason or w.m.reread:
@@ -41,6 +44,22 @@ def say_accepted(later, order_id, now, status="live"):
 
 
 class TestDeadline:
+    def test_what_the_core_goes_on_wanting_may_be_posted_long_after_it_was_decided(self, w):
+        """A target is written again only to live longer: its stamps stay those of the decision, and yet it says that all of it is still wanted."""
+        w.target(UP)
+        (order_id,) = w.venue.live()
+        w.venue.fill(order_id, TWENTY)
+        w.m.by_market[MARKET].limits.hold_ns[0] = w.now + 3000 * MS
+        for _ in range(200):
+            w.now += 20 * MS
+            w.guard()
+            rec = w.links.targets.cells[SLOT].copy().view(r.TARGET)
+            rec["deadline_ns"] = w.now + 500 * MS
+            w.links.targets.set(rec, SLOT)
+            w.wake()
+        (o,) = w.keys()[0, 0]
+        assert len(w.venue.live()) == 1 and o.deadline_ns == o.t_sent_ns + 1500 * MS
+
     def test_every_order_carries_its_deadline(self, w):
         w.target(UP)
         event = next(e for e in w.links.orders.published if e["kind"] == r.OE_SENT)
@@ -88,6 +107,30 @@ class TestDeadline:
         w.flush()
         pass_time(w, 1000)
         assert w.agrees() and not w.m.unknown
+
+    def test_late_orders_are_counted_once_and_their_fills_apart(self, w):
+        """The first sign of life of an order may be its trade: what it cost against the mid is told apart from what was bought in time."""
+        w.target(UP, ttl_ms=60_000, mid=0.51)
+        w.venue.fill(next(iter(w.venue.live())), TWENTY)
+        assert (w.account()["late"], w.account()["late_u6"], w.account()["spread_u6"]) == (0, 0, 200_000)
+        w.target(ttl_ms=60_000)
+        w.tick(300)
+        w.guard()
+        w.venue.auto = w.venue.tell = False
+        w.target((0, 0, 4900, 20), ttl_ms=60_000, mid=0.5)
+        later = w.venue.waiting.pop()
+        w.now += 2000 * MS
+        w.guard()
+        w.venue._carry_out(*later.request)
+        (order_id,) = w.venue.live()
+        w.target((0, 0, 4900, 20), ttl_ms=60_000, mid=0.46, wake=False)
+        w.say_trade(order_id, w.venue.fill(order_id, TEN, tell=False), TEN)
+        w.venue.auto = True
+        say_accepted(later, order_id, w.now)
+        w.flush()
+        w.wake()
+        a = w.account()
+        assert (a["late"], a["late_u6"]) == (1, -300_000) and w.report.events["late_acks"] == 1 and not w.venue.live()
 
     def test_without_an_answer_it_is_cancelled_by_its_id_at_the_deadline(self, w):
         """The POST hangs: it may rest or not. Nobody waits for the timeout."""
@@ -423,3 +466,84 @@ class TestRemainder:
         (order_id,) = w.venue.live()
         w.venue.fill(order_id, TWENTY - 10_000)
         assert not [o for g in w.keys().values() for o in g if o.order_id == order_id]
+
+
+class TestEnd:
+    """The market table says that a market has ended: nothing may rest there any more, whatever is still desired."""
+
+    @pytest.mark.parametrize("state", [r.MS_CLOSED, r.MS_RESOLVED])
+    def test_what_rests_is_cancelled_and_nothing_is_posted_again(self, w, state):
+        w.target(UP, DOWN, ttl_ms=60_000)
+        assert len(w.venue.live()) == 2
+        w.markets(state=state)
+        w.wake()
+        assert not w.venue.live() and w.agrees()
+        posts = len(sent(w, "post"))
+        pass_time(w, 3000, ttl_ms=60_000)
+        w.target((0, 0, 5100, 20), ttl_ms=60_000)
+        assert len(sent(w, "post")) == posts and not w.venue.live()
+
+    def test_what_was_on_its_way_is_cancelled_when_it_arrives(self, w):
+        w.venue.auto = False
+        w.target(UP, ttl_ms=60_000)
+        w.markets(state=r.MS_CLOSED)
+        w.wake()
+        w.venue.auto = True
+        w.flush()
+        pass_time(w, 500, ttl_ms=60_000)
+        assert not w.venue.live() and w.agrees() and not w.keys()
+
+
+class TestWarm:
+    """The first order of a start, of a window and of a tick size finds everything ready."""
+
+    NEXT, NEXT_SLOT = r.market_id(START_S + 900, 900), r.slot_of(START_S + 900, 900)
+
+    def next_window(self, w, tick_e4=100):
+        """A second window is listed, nothing is desired of it yet."""
+        rec = w.links.markets.cells[0].copy().view(r.MARKETS)
+        rec["row"][0][self.NEXT_SLOT] = rec["row"][0][SLOT]
+        row = rec["row"][0][self.NEXT_SLOT]
+        row["market_id"], row["slot"], row["start_s"], row["end_s"], row["tick_e4"] = self.NEXT, self.NEXT_SLOT, START_S + 900, START_S + 1800, tick_e4
+        row["token_up"], row["token_down"] = r.id_words(7), r.id_words(8)
+        w.links.markets.set(rec)
+        w.wake()
+
+    def want(self, w, px_e4, size_u6):
+        rec = np.zeros(1, r.TARGET)
+        rec["market_id"], rec["slot"], rec["n_quotes"], rec["t_decide_ns"], rec["changed_ns"] = self.NEXT, self.NEXT_SLOT, 1, w.now, w.now
+        rec["deadline_ns"] = w.now + 500 * MS
+        rec["quote"][0][0] = (0, 0, r.BUY, r.QK_POST_ONLY, px_e4, size_u6)
+        w.links.targets.set(rec, self.NEXT_SLOT)
+        w.venue._take = lambda body: ("0x" + "ab" * 32, {})     # the double knows the tokens of one window only
+        w.m.on_wake()
+
+    def test_the_first_order_of_a_window_is_signed_already(self, w, monkeypatch):
+        w.target(UP, (0, 1, 4900, 12), ttl_ms=60_000)
+        w.m.want_signed()
+        self.next_window(w)
+        pass_time(w, 400, step=5, ttl_ms=60_000)
+        monkeypatch.setattr(w.pool, "signer", None)        # a template made now would be one made late
+        w.venue.auto, hits, misses = False, w.pool.hits, w.pool.misses
+        self.want(w, 4800, 12_000_000)
+        assert len(w.venue.waiting) == 1 and (w.pool.hits, w.pool.misses) == (hits + 1, misses)
+
+    def test_and_of_a_tick_size(self, w, monkeypatch):
+        w.target(UP, ttl_ms=60_000)
+        self.next_window(w)
+        pass_time(w, 200, step=5, ttl_ms=60_000)
+        self.next_window(w, tick_e4=10)
+        pass_time(w, 200, step=5, ttl_ms=60_000)
+        w.m.want_signed()
+        monkeypatch.setattr(w.pool, "signer", None)
+        w.venue.auto, hits, misses = False, w.pool.hits, w.pool.misses
+        self.want(w, 4990, TWENTY)
+        assert len(w.venue.waiting) == 1 and (w.pool.hits, w.pool.misses) == (hits + 1, misses)
+
+    def test_before_the_first_target_the_path_is_rehearsed_and_the_templates_are_there(self, w, monkeypatch):
+        w.m.tend()
+        pass_time(w, 1000, step=5)
+        assert w.venue.rehearsed >= 10 and len(w.pool) >= 14 and not sent(w, "post")
+        monkeypatch.setattr(w.pool, "signer", None)
+        w.target(UP)
+        assert len(w.venue.live()) == 1

@@ -11,7 +11,7 @@ A, B, C = ("%064x" % n for n in (0xA, 0xB, 0xC))
 
 
 def line(digest, **kw):
-    args = dict(market_id=1775028600015, token=1, level=2, side=0, px_e4=4800, size_u6=20_000_000, wall_ms=1775028601000) | kw
+    args = dict(market_id=1775028600015, token=1, level=2, side=0, kind=1, px_e4=4800, size_u6=20_000_000, wall_ms=1775028601000) | kw
     return sent_line(digest, **args)
 
 
@@ -24,7 +24,7 @@ def test_what_was_sent_and_not_closed_is_found_again(tmp_path):
     j = OrderJournal(path, sync_thread=False)
     assert list(j.found) == ["0x" + B] and j.damaged == 0
     s = j.found["0x" + B]
-    assert (s.market_id, s.token, s.level, s.side, s.px_e4, s.size_u6, s.wall_ms) == (1775028600015, 1, 2, 0, 4800, 20_000_000, 1775028601000)
+    assert (s.market_id, s.token, s.level, s.side, s.kind, s.px_e4, s.size_u6, s.wall_ms) == (1775028600015, 1, 2, 0, 1, 4800, 20_000_000, 1775028601000)
     j.close()
 
 
@@ -114,7 +114,7 @@ def test_a_disk_that_fails_to_sync_stops_the_next_post(tmp_path, monkeypatch):
 
 
 def test_the_lines_of_a_post_are_those_of_its_orders():
-    orders = [("0x" + A, (0, 1, 0, 4900, 20_000_000)), ("0x" + B, (1, 3, 1, 1, 5_000_000))]
+    orders = [("0x" + A, (0, 1, 0, 0, 4900, 20_000_000)), ("0x" + B, (1, 3, 1, 2, 1, 5_000_000))]
     assert sent_lines(900, 1_775_028_600_123, orders) == b"".join(sent_line(i, 900, *q, 1_775_028_600_123) for i, q in orders)
 
 

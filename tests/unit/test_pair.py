@@ -17,7 +17,7 @@ FLAT = dict(model_weight=0.0, k_time=0.0, k_vol=0.0, k_spread=0.0, k_fast=0.0)
 
 def check_quotes(world, slot):
     """Everything a published target promises, from the outside."""
-    t, p = world.target(slot), world.params[0]
+    t, p = world.target(slot), world.params["of"][0, 0]
     row, book = world.markets["row"][0, slot], world.state["slot"][0, slot]
     tick = int(book["tick_e4"])
     quotes = world.quotes(slot)
@@ -48,10 +48,11 @@ def test_promises_hold_for_any_book_parameters_and_inventory():
 def any_world(seen, data):
     draw = data.draw
     tick = draw(st.sampled_from([100, 50, 25, 10, 1]))
+    most = draw(st.floats(0.9, 0.9999))
     world = World(offset_s=draw(st.floats(-59, 839)), levels=draw(st.integers(1, 4)), level_step_ticks=draw(st.integers(1, 10)),
                   size_decay=draw(st.floats(0.05, 1)), model_weight=draw(st.floats(0, 1)), skew_per_share=draw(st.floats(0, 0.1)),
-                  skew_max=draw(st.floats(0, 0.5)), target_total=draw(st.floats(0.9, 0.999)), target_total_min=draw(st.floats(0.6, 0.9)),
-                  target_total_max=draw(st.floats(0.9, 0.9999)), max_exposure_u6=draw(st.sampled_from([0, 30_000_000, 150_000_000, 10**9])))
+                  skew_max=draw(st.floats(0, 0.5)), target_total=draw(st.floats(0.9, most)), target_total_min=draw(st.floats(0.6, 0.9)),
+                  target_total_max=most, max_exposure_u6=draw(st.sampled_from([0, 30_000_000, 150_000_000, 10**9])))
     slot = world.add_window(tick_e4=tick)
     world.strike(PX * draw(st.floats(0.99, 1.01)))
     world.account["cash_u6"] = draw(st.sampled_from([0, 8_000_000, 20_000_000, 10**9]))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mmbot.execution.order import CANCELING, DONE, LEVELS, LIVE, PENDING, Order
 from mmbot.execution.reconcile import KEYS, NEVER_NS, ONE_E4, SHED_CHURN, SHED_LEVELS, Limits, diff
-from shm_layout.records import BUY, DOWN, UP
+from shm_layout.records import BUY, DOWN, QK_POST_ONLY, UP
 
 MS = 1_000_000
 TWENTY = 20_000_000
@@ -22,7 +22,7 @@ def order(token=UP, level=0, px=5000, size=TWENTY, state=LIVE, matched=0):
 
 
 def quote(token=UP, level=0, px=5000, size=TWENTY):
-    return token, level, BUY, px, size
+    return token, level, BUY, QK_POST_ONLY, px, size
 
 
 def test_first_quotes_are_posted_at_once():
@@ -177,7 +177,7 @@ def test_cash_counts_old_and_new_order_together():
 
 PX = st.integers(1, 99).map(lambda p: p * 100)
 QUOTES = st.dictionaries(st.tuples(st.integers(0, 1), st.integers(0, LEVELS - 1)), st.tuples(PX, st.integers(5, 60)), max_size=KEYS).map(
-    lambda d: [(t, lv, BUY, px, s * 1_000_000) for (t, lv), (px, s) in d.items()])
+    lambda d: [(t, lv, BUY, QK_POST_ONLY, px, s * 1_000_000) for (t, lv), (px, s) in d.items()])
 ORDERS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, LEVELS - 1), PX, st.integers(5, 60), st.sampled_from([PENDING, LIVE, CANCELING])), max_size=12).map(
     lambda rows: [order(t, lv, px, s * 1_000_000, state) for t, lv, px, s, state in rows])
 
@@ -194,7 +194,7 @@ def test_properties_of_every_plan(desired, orders, n_orders, n_cancels, ages):
     assert all(o.state == LIVE for o in plan.cancels) and len(set(plan.cancels)) == len(plan.cancels)
     for o in orders:            # safety
         q = want.get(o.key)
-        if o.state == LIVE and (q is None or q[3] < o.px_e4):
+        if o.state == LIVE and (q is None or q[4] < o.px_e4):
             assert o in plan.cancels
     kept = [o for o in orders if o not in plan.cancels and o.state in (LIVE, PENDING)]
     for q in plan.posts:        # one order per key that is not on its way out; no third one behind an open cancel
@@ -204,14 +204,14 @@ def test_properties_of_every_plan(desired, orders, n_orders, n_cancels, ages):
     for token in (UP, DOWN):    # no mint against ourselves, cancels under way included
         for q in plan.posts:
             if q[0] == token:
-                others = [o.px_e4 for o in orders if o.token != token] + [p[3] for p in plan.posts if p[0] != token]
-                assert all(q[3] + px < ONE_E4 for px in others)
-    reserved = sum(o.px_e4 * o.size_u6 for o in orders) + sum(q[3] * q[4] for q in plan.posts)
+                others = [o.px_e4 for o in orders if o.token != token] + [p[4] for p in plan.posts if p[0] != token]
+                assert all(q[4] + px < ONE_E4 for px in others)
+    reserved = sum(o.px_e4 * o.size_u6 for o in orders) + sum(q[4] * q[5] for q in plan.posts)
     assert not plan.posts or reserved <= 200_000_000 * ONE_E4
     posted = {q[0] * LEVELS + q[1] for q in plan.posts}
     assert plan.urgent or all(o.key in posted for o in plan.cancels)
     assert all(o.key in posted for o in plan.cancels[plan.n_safe:])
-    churn = [o for o in plan.cancels if want.get(o.key) and want[o.key][3] >= o.px_e4 and sum(x.key == o.key for x in orders) == 1]
+    churn = [o for o in plan.cancels if want.get(o.key) and want[o.key][4] >= o.px_e4 and sum(x.key == o.key for x in orders) == 1]
     assert len(churn) <= max(n_cancels, 0) and all(any(q[0] * LEVELS + q[1] == o.key for q in plan.posts) for o in churn)
 
 
@@ -224,7 +224,7 @@ def test_a_venue_that_always_agrees_converges_on_the_target(targets, steps_each)
         for _ in range(steps_each % 4 + 1):
             now += 40 * MS
             live = carry_out(diff(desired, live, lim, now), live, lim, now)
-    desired = [q for q in targets[-1] if q[0] == UP or q[3] + max((p[3] for p in targets[-1] if p[0] == UP), default=0) < ONE_E4]
+    desired = [q for q in targets[-1] if q[0] == UP or q[4] + max((p[4] for p in targets[-1] if p[0] == UP), default=0) < ONE_E4]
     for _ in range(40):
         now += 40 * MS
         live = carry_out(diff(desired, live, lim, now), live, lim, now)
@@ -232,7 +232,7 @@ def test_a_venue_that_always_agrees_converges_on_the_target(targets, steps_each)
     assert set(have) == {(q[0], q[1]) for q in desired} and len(have) == len(live)
     for q in desired:
         o = have[q[0], q[1]]
-        assert o.px_e4 == q[3] and abs(o.size_u6 - q[4]) * 10 <= q[4]
+        assert o.px_e4 == q[4] and abs(o.size_u6 - q[5]) * 10 <= q[5]
     last = diff(desired, live, lim, now + 1000 * MS)
     assert not last.posts and not last.cancels
 
@@ -241,6 +241,6 @@ def carry_out(plan, live, lim, now):
     for o in plan.cancels:
         o.state = DONE
     for q in plan.posts:
-        live.append(order(q[0], q[1], q[3], q[4]))
+        live.append(order(q[0], q[1], q[4], q[5]))
         lim.last_ns[q[0] * LEVELS + q[1]] = now
     return [o for o in live if o.state != DONE]

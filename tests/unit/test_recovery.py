@@ -239,7 +239,7 @@ class TestShares:
 class TestStart:
     def journal(self, tmp_path, *ids):
         j = OrderJournal(tmp_path / "journal" / "orders.log", sync_thread=False)
-        j.append(b"".join(sent_line(i, MARKET, 0, 0, r.BUY, 5000, TWENTY, 1) for i in ids))
+        j.append(b"".join(sent_line(i, MARKET, 0, 0, r.BUY, r.QK_POST_ONLY, 5000, TWENTY, 1) for i in ids))
         j.close()
 
     def start(self, tmp_path, prepare, **execution):
@@ -386,7 +386,7 @@ class TestRefusals:
         assert "no numbers" in f.refused(1, "not enough balance / allowance", 3_000_000, 10, 0) and f.room_u6(1, 10_000_000, 5) == 3_000_000
         assert "the venue sees 5 dollars, we 9" in f.refused(2, self.TEXT.format(5_000_000, 1, 2), 1, 9_000_000, 0)
         assert f.room_u6(2, 9_000_000, 5) == 5_000_000 and f.room_u6(2, 9_000_000, 2 * S) == 9_000_000 == f.room_u6(3, 9_000_000, 0)
-        assert "more was bid for" in f.refused(4, self.TEXT.format(9_000_000, 8_000_000, 2), 8_000_000, 9_000_000, 0)
+        assert "more was asked for" in f.refused(4, self.TEXT.format(9_000_000, 8_000_000, 2), 8_000_000, 9_000_000, 0)
         now, waits = 0, []
         for _ in range(8):
             f.refused(1, "", 0, 0, now)

@@ -7,11 +7,13 @@ import uuid
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmbot import config, topology
+from mmbot.cli.render import hedges, split_line
 from mmbot.clock import mono_ns
 from mmbot.ops import group
-from mmbot.ops.picture import AccountView, Link, MarketView, Picture, QuoteView, lag_json, latency_json, marked_pnl, slug, status_json, why_not_quoting
+from mmbot.ops.picture import AccountView, Link, MarketView, Picture, QuoteView, lag_json, latency_json, marked_pnl, slug, split_json, status_json, why_not_quoting
 from mmbot.ops.tally import Tally
 from mmbot.ops.view import View
 from shm_layout import records as r
@@ -59,7 +61,7 @@ def write(space, name, index=0, **values):
     return writer
 
 
-def one_market(space):
+def one_market(space, rtt_ns=0):
     """A window with a book 0.60/0.62, a target with two quotes, and a position of 40 Up and 20 Down."""
     info = np.zeros(1, r.MARKET_INFO)[0]
     for key, value in {"market_id": MARKET_ID, "slot": SLOT, "start_s": 1775028600, "end_s": 1775029500, "duration_s": 900,
@@ -69,7 +71,7 @@ def one_market(space):
     rows[SLOT] = info
     write(space, "markets", row=rows)
     now = mono_ns()
-    write(space, "book", SLOT, market_id=MARKET_ID, t_exch_ns=1775028700 * 10**9, t_recv_ns=now, n_bid=1, n_ask=1,
+    write(space, "book", SLOT, market_id=MARKET_ID, t_exch_ns=1775028700 * 10**9, t_recv_ns=now, n_bid=1, n_ask=1, rtt_ns=rtt_ns,
           bid_px_e4=[6000, 0, 0, 0, 0], bid_size_u6=[10**7, 0, 0, 0, 0], ask_px_e4=[6200, 0, 0, 0, 0], ask_size_u6=[10**7, 0, 0, 0, 0])
     quotes = np.zeros(r.MAX_QUOTES, r.QUOTE)
     quotes["px_e4"][:2], quotes["size_u6"][:2], quotes["token"][:2] = (5900, 3800), (20_000_000, 20_000_000), (r.UP, r.DOWN)
@@ -183,12 +185,13 @@ class TestStatus:
     def test_json_shape(self, cfg, space):
         one_market(space)
         document = json.loads(json.dumps(status_json(View(cfg).picture())))
-        assert list(document) == ["profile", "quoting", "halt_reason", "processes", "markets", "account", "guard"]
+        assert list(document) == ["profile", "quoting", "halt_reason", "processes", "markets", "account", "settlement", "market_rtt", "guard"]
         assert set(document["processes"][0]) == {"name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct", "rss_mb",
                                                  "last_error", "stalls", "worst_stall_ms"}
-        assert set(document["markets"][0]) == {"slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates"}
+        assert set(document["markets"][0]) == {"slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates", "reward_score"}
         assert set(document["account"]) == {"cash", "exposure", "fills", "pnl", "state", "live_orders", "unknown", "halts", "venue_mode",
-                                            "venue_mode_left_s", "deaf", "difference_s", "reversed", "tier", "order_tokens", "cancel_tokens"}
+                                            "venue_mode_left_s", "deaf", "difference_s", "reversed", "tier", "order_tokens", "cancel_tokens", "split", "scoring",
+                                            "late", "late_result"}
         assert document["account"]["halts"] == [] and document["account"]["venue_mode"] == "normal" and document["guard"]["panics"] == 0
         assert document["quoting"] is False and document["halt_reason"] == "core is DEAD"
 
@@ -201,6 +204,34 @@ class TestStatus:
         a = p.account
         assert a.halts == ("venue_mode", "difference") and a.venue_mode == "post_only" and 55 < a.venue_mode_left_s <= 60
         assert 3 <= a.difference_s < 10 and a.reversed == 2 and p.last_flat_ms == 35.0 and kept
+
+    def test_the_parts_of_the_result_sum_to_it(self, cfg, space):
+        kept = [write(space, "account", state=r.AS_READY, realized_u6=3_000_000, spread_u6=5_000_000, adverse_u6=-1_250_000, fees_u6=500_000,
+                      rebate_u6=70_000, scoring=-1)]
+        a = View(cfg).picture().account
+        parts = split_json(a)
+        assert parts == {"spread": 5.0, "adverse": -1.25, "inventory": -0.25, "fees": 0.5, "rebate_most": 0.07} and kept
+        assert parts["spread"] + parts["adverse"] + parts["inventory"] - parts["fees"] == pytest.approx(a.pnl) == 3.0
+        text = split_line(a).plain
+        assert all(word in text for word in ("spread", "adverse selection", "inventory", "fees", "rebates"))
+
+    def test_round_trip_and_reward_score_are_shown(self, cfg, space):
+        kept = one_market(space, rtt_ns=612_000_000)
+        assert View(cfg).picture().markets[0].reward_score is None
+        document = status_json(View(cfg).picture())
+        assert document["market_rtt"] == {"ms": 612.0, "band": "critical"}
+        on = cfg.model_copy(update={"strategy": config.Strategy(rewards={"enabled": True, "min_size_u6": 20_000_000, "max_spread": 0.04})})
+        score = View(on).picture().markets[0].reward_score
+        assert score == pytest.approx(5.0), "20 shares of each at 2 and at 1 cents of 4: the lesser of (1/2)^2 and (3/4)^2 of 20" and kept
+
+    def test_hedges_of_unpaired_positions(self, cfg, space):
+        kept = one_market(space)
+        ((market, found),) = View(cfg).hedges()
+        assert market.market_id == MARKET_ID and (found.token, found.unpaired_u6, found.pairs_u6) == (r.UP, 20_000_000, 20_000_000)
+        assert {o.name for o in found.options} == {"hold", "sell", "buy the other and merge"} and kept
+        text = Console(width=140, record=True, file=open(os.devnull, "w"))
+        text.print(hedges([(market, found)]))
+        assert "20.00 Up" in (shown := text.export_text()) and "breakeven" in shown
 
     def test_expired_target_is_no_quote(self, cfg, space):
         targets = one_market(space)
@@ -269,7 +300,8 @@ class TestTally:
         document = t.document()
         assert document["windows"] == [{"slug": "btc-updown-15m-900", "quoted_up": True, "quoted_down": False}]
         assert document["positions"][0]["up"] == 2.0
-        assert set(document) == {"orders", "cancels", "fills", "rejects", "positions", "pnl", "windows", "halts", "latency", "lag"}
+        assert set(document) == {"orders", "cancels", "fills", "rejects", "late", "late_result", "positions", "pnl", "split", "settlement", "windows", "halts",
+                                 "latency", "lag"}
 
     def test_the_stopped_group_is_no_halt_and_its_lag_does_not_count(self):
         t = Tally()

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 from supervisor.datatypes import dict_of_key_value_pairs
 
-from mmbot import topology
+from mmbot import deaths, topology
+from mmbot.ops import instance
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "supervisor.conf"
 #: who gets which secrets of the account; everybody else gets none
-SECRETS = {"executor": {"PRIVATE_KEY", "API_KEY", "API_SECRET", "API_PASSPHRASE"}, "guardian": {"API_KEY", "API_SECRET", "API_PASSPHRASE"},
+RELAYER = {"RELAYER_KEY", "BUILDER_KEY", "BUILDER_SECRET", "BUILDER_PASSPHRASE"}
+SECRETS = {"executor": {"PRIVATE_KEY", "API_KEY", "API_SECRET", "API_PASSPHRASE"}, "settler": {"PRIVATE_KEY", *RELAYER}, "guardian": {"API_KEY", "API_SECRET", "API_PASSPHRASE"},
            "feed_user": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}, "feed_oracle": {"API_KEY", "API_SECRET", "API_PASSPHRASE"}}
 #: what every program must say, whatever its name
-COMMON = {"autorestart": "true", "stopsignal": "TERM", "killasgroup": "true", "redirect_stderr": "true"}
+COMMON = {"autorestart": "unexpected", "exitcodes": str(deaths.STAYS_DOWN), "stopsignal": "TERM", "killasgroup": "true", "redirect_stderr": "true"}
 
 
 def parse(text: str) -> configparser.RawConfigParser:
@@ -84,4 +86,5 @@ def test_socket_is_private():
 def test_each_process_gets_only_the_secrets_it_needs(row):
     text = parse(CONF.read_text())[f"program:{row.name}"].get("environment", "")
     taken = {k.removeprefix("MMBOT_ACCOUNT__") for k, v in dict_of_key_value_pairs(text).items() if v == ""}
-    assert SECRETS["executor"] - taken == SECRETS.get(row.name, set())
+    assert (SECRETS["executor"] | RELAYER) - taken == SECRETS.get(row.name, set())
+    assert {n.upper() for n in instance.SECRETS} - {"KEYSTORE_PASSPHRASE"} == SECRETS["executor"] | RELAYER, "and there are no others"

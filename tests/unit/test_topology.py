@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_segment_has_exactly_one_writer():
-    writers = [s for p in PROCESSES for s in p.writes]
+    writers = [s for p in PROCESSES for s in p.writes] + list(topology.OPERATOR)
     assert sorted(writers) == sorted([*RINGS, *SEQLOCKS])
     assert {s for p in PROCESSES for s in p.reads} <= set(writers)
 
@@ -41,7 +41,7 @@ def test_early_bells_are_rung_by_the_feeds_of_the_core_for_who_waits_for_it():
 
 def test_a_feed_that_is_switched_off_is_left_out():
     off = config.load(feeds__coinbase=False)
-    names = {p.name for p in topology.processes("paper", off.feeds)}
+    names = {p.name for p in topology.processes("paper", off)}
     assert "feed_coinbase" not in names and "feed_bybit" in names
     assert len(topology.processes("paper")) == len(names) + 1 and BY_NAME["feed_coinbase"].optional and not BY_NAME["feed_oracle"].optional
     environment = Instance(off).environment("python")
@@ -75,3 +75,11 @@ def test_placement(n):
 def test_top_level_is_as_fixed():
     expected = {"pyproject.toml", "mmbot", "procs", "shm_layout", "tests", "supervisor.conf", "Makefile", "README.md", "docs", "bench", ".ci"}
     assert expected <= {p.name for p in ROOT.iterdir()}
+
+
+def test_a_process_of_one_strategy_runs_only_with_it():
+    assert "programme" not in {p.name for p in topology.processes("paper")} and BY_NAME["programme"].optional
+    for strategy, runs in (({"strategy": "tiered"}, False), ({"strategy": "programme"}, True), ({"for_5m": {"strategy": "programme"}}, True)):
+        cfg = config.load(strategy=strategy)
+        assert ("programme" in {p.name for p in topology.processes("live", cfg)}) is runs
+        assert Instance(cfg).environment("python")["MMBOT_AUTOSTART_PROGRAMME"] == str(runs).lower()

@@ -26,7 +26,7 @@ class Market:
     """
 
     def __init__(self, **strategy):
-        self.world = World(300.0, **strategy)
+        self.world = World(300.0, **{"model": {"print_lag_ms": 0}, **strategy})       # this oracle shows what the venues show at its stamp
         self.slot = self.world.add_window()
         self.world.strike()
         self.path = lambda t: 0.0

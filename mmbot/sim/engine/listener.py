@@ -65,6 +65,10 @@ class Hooks:
     def matched(self, trade: Trade, now_ms: int) -> None:
         """A trade with an API participant has matched."""
 
+    def settling(self, now_ms: int) -> tuple[str, float]:
+        """A transaction is about to be mined: ("", 0) runs it, ("revert", 0) and ("nothing", 0) spoil it, ("", ms) puts it off."""
+        return "", 0.0
+
     def taken_outcome(self, market: Market, side: int) -> int:
         """The token in which a recorded taker deals, -1 to leave it as it is."""
         return -1

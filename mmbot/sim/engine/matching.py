@@ -10,7 +10,7 @@ Source: venue protocol, matching core.
 """
 
 from mmbot.sim.engine.book import BookSide, Level, Market
-from mmbot.sim.engine.money import cost_u6, fee_u6, move
+from mmbot.sim.engine.money import charge, cost_u6, fee_u6, move
 from mmbot.sim.engine.records import Account, Leg, Order, Trade
 from mmbot.sim.engine.settlement import Settlement
 from mmbot.sim.engine.terms import DUST_U6, KEEP_TRADES, ONE_E4, RECORDED_OWNER
@@ -214,7 +214,7 @@ class Matching(Settlement):
             taker.id = "0x" + self._name("taker")
         trade.taker_id, trade.taker_owner, trade.taker_address = taker.id, taker.owner, taker.account.address
         trade.fee_u6 = fee_u6(market.spec, size, own_px) if trade.taker is not None else 0
-        taker.account.cash_u6 -= trade.fee_u6
+        charge(self, taker.account, trade.fee_u6)
         for leg in legs:
             if not leg.order_id:
                 leg.order_id = "0x" + self._name("maker")

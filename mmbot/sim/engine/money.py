@@ -8,6 +8,7 @@ Source: venue protocol, balances, fees.
 
 from collections import deque
 
+from mmbot.quoting.fees import taker_fee_u6
 from mmbot.sim.engine.records import Account, MarketSpec, Order
 from mmbot.sim.engine.terms import KEEP_CLOSED, ONE_E4, RECORDED_ADDRESS, u6_text
 from mmbot.sim.engine.timers import Timers
@@ -21,6 +22,7 @@ class Money(Timers):
         super().__init__(*args)
         self.accounts: dict[str, Account] = {}
         self.recorded = Account(RECORDED_ADDRESS, 0, unlimited=True)
+        self.fees_u6 = 0                        # what takers have paid: the venue's own money
         self.orders: dict[str, Order] = {}
         self._closed: deque[str] = deque()
 
@@ -89,6 +91,12 @@ class Money(Timers):
             self.orders.pop(self._closed.popleft(), None)
 
 
+def charge(money: Money, account: Account, fee: int) -> None:
+    """An account pays a taker fee to the venue; a negative one is paid back."""
+    account.cash_u6 -= fee
+    money.fees_u6 += fee
+
+
 def move(account: Account, token: str, side: int, size_u6: int, cash_u6: int) -> None:
     """One account buys or sells shares of a token for dollars."""
     sign = 1 if side == BUY else -1
@@ -102,7 +110,5 @@ def cost_u6(size_u6: int, px_e4: int) -> int:
 
 
 def fee_u6(spec: MarketSpec, size_u6: int, px_e4: int) -> int:
-    """Taker fee: shares * rate * (p * (1 - p)) ** exponent dollars, cut to 5 decimals (the source does not name the rounding)."""
-    e = spec.fee_exponent
-    raw = size_u6 * spec.fee_rate_e6 * (px_e4 * (ONE_E4 - px_e4)) ** e // (1_000_000 * (ONE_E4 * ONE_E4) ** e)
-    return raw // 10 * 10
+    """Taker fee of a market, 1e-6 dollars (`mmbot.quoting.fees`)."""
+    return taker_fee_u6(size_u6, px_e4 * 100, spec.fee_rate_e6, spec.fee_exponent)

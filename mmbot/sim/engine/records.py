@@ -61,13 +61,14 @@ class Result(msgspec.Struct, kw_only=True):
     trade_ids: list[str] = []
 class Account:
     """Money of one address: dollars, shares per token (matched at once), what of it is not settled yet, and reservations."""
-    __slots__ = ("address", "cash_u6", "shares", "unsettled", "redeemed", "reserved_cash", "reserved_shares", "orders", "fills", "unlimited")
+    __slots__ = ("address", "cash_u6", "shares", "unsettled", "redeemed", "merged", "reserved_cash", "reserved_shares", "orders", "fills", "unlimited")
 
     def __init__(self, address: str, cash_u6: int, unlimited: bool = False):
         self.address, self.cash_u6, self.unlimited = address, cash_u6, unlimited
         self.shares: dict[str, int] = {}
         self.unsettled: dict[str, int] = {}
         self.redeemed: dict[str, int] = {}
+        self.merged: dict[str, int] = {}
         self.reserved_cash: dict[str, int] = {}
         self.reserved_shares: dict[str, int] = {}
         self.orders: dict[str, Order] = {}

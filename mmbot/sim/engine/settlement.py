@@ -1,7 +1,8 @@
-"""From MATCHED to CONFIRMED or FAILED, and the payout of a resolved market.
+"""From MATCHED to CONFIRMED or FAILED, the payout of a resolved market, and what owners do with settled shares: merge and redeem.
 
 Owns: trades and what of them is not settled. MATCHED moves shares and dollars at once; they can be sold when mined; FAILED rolls a trade
-back. Durations are `sim.settle_ms` twice. What can go wrong: nothing by itself; `settle_hook` decides what becomes of a trade.
+back. Durations are `sim.settle_ms` twice. Once a resolved market is paid out its shares can be redeemed; with `sim.auto_redeem` all of them are at
+that moment, otherwise only the recorded market's. What can go wrong: nothing by itself; `settle_hook` decides what becomes of a trade.
 
 Source: venue protocol, trade statuses.
 """
@@ -9,9 +10,9 @@ Source: venue protocol, trade statuses.
 from collections.abc import Callable
 
 from mmbot.sim.engine.book import Market
-from mmbot.sim.engine.money import Money, move
-from mmbot.sim.engine.records import Trade
-from shm_layout.records import BUY
+from mmbot.sim.engine.money import Money, charge, move
+from mmbot.sim.engine.records import Account, Trade
+from shm_layout.records import BUY, SELL
 
 
 class Settlement(Money):
@@ -57,7 +58,7 @@ class Settlement(Money):
         for leg in trade.legs:
             move(leg.account, trade.market.tokens[leg.outcome], leg.side, leg.size_u6, leg.cash_u6)
         move(trade.account, trade.market.tokens[trade.outcome], trade.side, trade.size_u6, trade.cash_u6)
-        trade.account.cash_u6 -= trade.fee_u6
+        charge(self, trade.account, trade.fee_u6)
         if trade.status in ("MATCHED", "RETRYING"):
             self._unsettle(trade, 1)
             self._at(now_ms + self.settle_ms, self._mine, trade)
@@ -73,21 +74,50 @@ class Settlement(Money):
         for leg in trade.legs:
             move(leg.account, tokens[leg.outcome], 1 - leg.side, leg.size_u6, leg.cash_u6)
         move(trade.account, tokens[trade.outcome], 1 - trade.side, trade.size_u6, trade.cash_u6)
-        trade.account.cash_u6 += trade.fee_u6
+        charge(self, trade.account, -trade.fee_u6)
         if trade.market.paid:                         # its shares are dollars already
             self._redeem(trade.market)
 
     def pay_out(self, market: Market, now_ms: int) -> None:
-        """Turn all shares of a resolved market into dollars."""
+        """The outcome is on chain: shares of a resolved market can be turned into dollars."""
         self.listener.on_paid(market, now_ms)
         market.paid = True
         self._redeem(market)
 
     def _redeem(self, market: Market) -> None:
-        for account in [*self.accounts.values(), self.recorded]:
+        for account in [*self.accounts.values(), self.recorded] if self.settings.auto_redeem else [self.recorded]:
             for outcome, token in enumerate(market.tokens):
-                shares = account.shares.pop(token, 0)
                 account.unsettled.pop(token, None)
-                if shares:
-                    account.redeemed[token] = account.redeemed.get(token, 0) + shares
-                    account.cash_u6 += shares if outcome == market.outcome else 0
+                self._burn(account, token, account.shares.get(token, 0), outcome == market.outcome)
+
+    @staticmethod
+    def _burn(account: Account, token: str, shares: int, wins: bool) -> None:
+        left = account.shares.pop(token, 0) - shares
+        if left:
+            account.shares[token] = left
+        if shares:
+            account.redeemed[token] = account.redeemed.get(token, 0) + shares
+            account.cash_u6 += shares if wins else 0
+
+    @staticmethod
+    def settled_u6(account: Account, token: str) -> int:
+        """Shares of a token that the chain shows: open orders reserve nothing there."""
+        return account.shares.get(token, 0) - account.unsettled.get(token, 0)
+
+    def merge(self, account: Account, market: Market, size_u6: int, now_ms: int) -> None:
+        """Full sets become dollars; offers whose shares are gone are cancelled. The caller has looked whether they are there."""
+        for token in market.tokens:
+            left = account.shares.pop(token, 0) - size_u6
+            if left:
+                account.shares[token] = left
+            account.merged[token] = account.merged.get(token, 0) + size_u6
+        account.cash_u6 += size_u6
+        for order in [o for o in account.orders.values() if o.market is market and o.side == SELL]:
+            if account.reserved_shares.get(order.token, 0) > self.settled_u6(account, order.token):
+                self._kill(order, "CANCELED_NOT_ENOUGH_BALANCE", now_ms)
+
+    def redeem(self, account: Account, market: Market, sizes_u6: tuple[int, int]) -> int:
+        """Shares (Up, Down) of a market that is paid out become dollars, or nothing; returns the dollars."""
+        for outcome, token in enumerate(market.tokens):
+            self._burn(account, token, sizes_u6[outcome], outcome == market.outcome)
+        return sizes_u6[market.outcome]

@@ -155,4 +155,20 @@ _WORLD = [
               {"channels": "all", "links": "existing", "drop": "abort", "every_s": 0.0}),
 ]
 
-CATALOGUE: dict[str, FaultSpec] = {spec.name: spec for spec in (*_HTTP, *_FRAMES, *_WORLD)}
+_SETTLEMENT = [
+    FaultSpec("relayer_down", "http", "relayer and chain node do not answer", "503, HTML, cut or hanging connection", "relayer or node outage",
+              {"how": "503", "hang_s": 20.0}),
+    FaultSpec("relayer_busy", "http", "the relayer takes no action of the wallet", "400 wallet busy", "one action per wallet", {"p": 1.0, "n": 0}),
+    FaultSpec("submit_answer_lost", "http", "transactions are taken, the answer never leaves", "connection cut after hang_s, the transaction is mined",
+              "unknown outcome of a submit", {"p": 1.0, "n": 0, "hang_s": 0.0}),
+    FaultSpec("merge_reverted", "world", "transactions that merge or redeem revert", "STATE_FAILED, or a receipt with status 0", "reverts on chain",
+              {"p": 1.0, "n": 0}),
+    FaultSpec("paid_nothing", "world", "transactions succeed without moving anything", "status 1, no payout", "redeeming at the wrong contract",
+              {"p": 1.0, "n": 0}),
+    FaultSpec("settlement_slow", "world", "transactions wait long before they are mined", "STATE_NEW for long, no receipt", "congested chain",
+              {"delay_s": 20.0}),
+]
+
+CATALOGUE: dict[str, FaultSpec] = {spec.name: spec for spec in (*_HTTP, *_FRAMES, *_WORLD, *_SETTLEMENT)}
+#: those that only a settler meets
+SETTLEMENT_FAULTS = frozenset(spec.name for spec in _SETTLEMENT)

@@ -17,6 +17,7 @@ E_RESTART = "matching engine is restarting"
 E_POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
 E_CANCEL_ONLY = "Trading is currently cancel-only. New orders are not accepted, but cancels are allowed."
 E_DISABLED = "Trading is currently disabled. Check polymarket.com for updates"
+E_BUSY = "wallet busy: it has an active action"
 E_RATE = "Too Many Requests"
 E_KEY = "Unauthorized/Invalid api key"
 E_REGION = ("Trading restricted in your region, please refer to available regions - "
@@ -39,7 +40,7 @@ _encode = msgspec.json.encode
 
 
 class Ask(msgspec.Struct):
-    """What an effect sees of a request. ``service`` is "clob" or "gamma", ``wall_s`` the venue's time."""
+    """What an effect sees of a request. ``service`` is "clob", "gamma" or "relayer" (with the chain's node), ``wall_s`` the venue's time."""
     method: str
     path: str
     body: bytes
@@ -183,15 +184,32 @@ def _geoblock(fault, ask: Ask, plan: RequestPlan) -> None:
         _refuse(plan, error(403, E_REGION))
 
 
-def _gamma_down(fault, ask: Ask, plan: RequestPlan) -> None:
-    if ask.service != "gamma":
-        return
-    fault.hits += 1
-    if fault.how in ("cut", "hang"):
-        plan.run, plan.lose_answer = False, True
-        plan.delay_after_s += fault.hang_s if fault.how == "hang" else 0.0
-    else:
-        _refuse(plan, html(503) if fault.how == "html" else error(503, "Service Unavailable"))
+def _down(service: str) -> Callable:
+    def effect(fault, ask: Ask, plan: RequestPlan) -> None:
+        if ask.service != service:
+            return
+        fault.hits += 1
+        if fault.how in ("cut", "hang"):
+            plan.run, plan.lose_answer = False, True
+            plan.delay_after_s += fault.hang_s if fault.how == "hang" else 0.0
+        else:
+            _refuse(plan, html(503) if fault.how == "html" else error(503, "Service Unavailable"))
+    return effect
+
+
+def _sends(ask: Ask) -> bool:
+    """Does it send a transaction: through the relayer, or straight to the node?"""
+    return ask.path == "/relayer/submit" or (ask.service == "relayer" and b"eth_sendRawTransaction" in ask.body)
+
+
+def _relayer_busy(fault, ask: Ask, plan: RequestPlan) -> None:
+    if ask.path == "/relayer/submit" and fault.strikes():
+        _refuse(plan, error(400, E_BUSY))
+
+
+def _submit_lost(fault, ask: Ask, plan: RequestPlan) -> None:
+    if _sends(ask) and fault.strikes():
+        plan.lose_answer, plan.delay_after_s = True, plan.delay_after_s + fault.hang_s
 
 
 def _batch(fault, ask: Ask, plan: RequestPlan) -> None:
@@ -239,9 +257,10 @@ def _wrong_clock(fault, ask: Ask, plan: RequestPlan) -> None:
 EFFECTS: dict[str, Callable] = {
     "post_answer_lost": _lose("orders"), "cancel_lost": _lose("cancels"), "heartbeat_lost": _heartbeat_lost, "post_delayed": _post_delayed,
     "slow_responses": _slow, "cloudflare_queue": _queue, "restart_425": _restart, "post_only": _post_only, "cancel_only": _cancel_only,
-    "disabled": _disabled, "rate_limited": _rate_limited, "unauthorized": _unauthorized, "geoblock": _geoblock, "gamma_down": _gamma_down,
+    "disabled": _disabled, "rate_limited": _rate_limited, "unauthorized": _unauthorized, "geoblock": _geoblock, "gamma_down": _down("gamma"),
     "batch_partly_refused": _batch, "html_errors": _html, "truncated_json": _truncated, "empty_listing": _empty, "ghost_book": _ghost_book,
-    "slug_missing": _slug_missing, "wrong_clock": _wrong_clock,
+    "slug_missing": _slug_missing, "wrong_clock": _wrong_clock, "relayer_down": _down("relayer"), "relayer_busy": _relayer_busy,
+    "submit_answer_lost": _submit_lost,
 }
 
 

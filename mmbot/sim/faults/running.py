@@ -258,6 +258,8 @@ class Faults:
         plan = RequestPlan()
         if path.startswith("/sim/"):                  # the operator's own routes are not the venue's
             return plan
+        if path.startswith(("/relayer/", "/rpc")):    # they share the CLOB's port, but they are other houses
+            service = "relayer"
         ask = requests.Ask(method, path, body, service, now_ms, self.wall_s())
         for fault in self.http:
             if now_ms < fault.until_ms:

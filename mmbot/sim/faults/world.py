@@ -22,8 +22,10 @@ from shm_layout.records import BUY, DOWN, SELL, UP
 RESCOPE_MS = 1000.0            # markets come and go, so a scope by name is looked up again this often
 E_BOUNDARY = "could not run the execution"
 #: faults that need the engine to ask
-_ASKED = {"fill_after_cancel", "boundary_rejects", "heartbeat_mismatch", "balance_lag", "stale_reservation", "cross_match"}
+_ASKED = {"fill_after_cancel", "boundary_rejects", "heartbeat_mismatch", "balance_lag", "stale_reservation", "cross_match",
+          "merge_reverted", "paid_nothing", "settlement_slow"}
 _SETTLING = {"ghost_fill", "retrying"}
+SLOW_LOOK_S = 0.1              # a transaction that is put off looks so often whether the fault is over
 SCANNED_LEVELS = 8             # how deep a cross match looks for an order of an API participant
 
 
@@ -198,6 +200,19 @@ class World(Hooks):
         fault, armed = self.faults.active("heartbeat_mismatch"), self.exchange.heartbeats.get(owner)
         if fault is not None and armed is not None and fault.strikes():
             armed[0] = self.exchange.new_uuid()
+
+    def settling(self, now_ms: int) -> tuple[str, float]:
+        slow = self.faults.active("settlement_slow")
+        if slow is not None:
+            left_s = slow.delay_s - slow.elapsed_s(mono_ns() / 1e6)
+            if left_s > 0:
+                slow.hits += 1
+                return "", self._later_ms(min(left_s, SLOW_LOOK_S))
+        for name, how in (("merge_reverted", "revert"), ("paid_nothing", "nothing")):
+            fault = self.faults.active(name)
+            if fault is not None and fault.strikes():
+                return how, 0.0
+        return "", 0.0
 
     def taken_outcome(self, market: Market, side: int) -> int:
         fault = self.faults.active("cross_match")

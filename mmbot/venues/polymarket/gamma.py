@@ -26,6 +26,7 @@ GIVE_UP_S = 3_600
 CHECK_S = 300
 #: how far (as a share) the venue's JSON number may be from the exact print it stands for
 STRIKE_TOLERANCE = Decimal("2e-7")
+MAX_FEE_EXPONENT = 4
 _LABELS = {"up": r.UP, "down": r.DOWN}
 
 
@@ -244,6 +245,8 @@ def parse_event(data: bytes, start_s: int, duration_s: int) -> Window:
         tick_e4 = _exact(m.orderPriceMinTickSize, 4, "tick size")
         if not 0 < tick_e4 <= 1000:
             raise BadMarket(f"tick size {m.orderPriceMinTickSize}")
+        if not 0 <= fee.exponent <= MAX_FEE_EXPONENT:
+            raise BadMarket(f"fee exponent {fee.exponent}")
         return Window(
             start_s, duration_s, m.conditionId.lower(), tokens[r.UP], tokens[r.DOWN], tick_e4, _exact(m.orderMinSize, 6, "minimum size"),
             _exact(fee.rate, 6, "fee rate") if m.feesEnabled else 0, fee.exponent, 2 if m.version == "v2" else 1, int(bool(m.negRisk)),

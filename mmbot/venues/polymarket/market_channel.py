@@ -39,7 +39,7 @@ RANGE_NS = 500_000_000          # a print is held against the tops of about this
 _W = {name: r.MARKET.fields[name][1] // 8 for name in r.MARKET.names}
 _KIND, _TOKEN, _T_EXCH, _T_RECV, _FRAME = _W["kind"], _W["token"], _W["t_exch_ns"], _W["t_recv_ns"], _W["frame"]
 _TRADE_PX, _TRADE_SIZE, _TRADE_SIDE = _W["trade_px_e4"], _W["trade_size_u6"], _W["trade_side"]
-T_PUB_WORD, KIND_WORD, FLAGS_WORD = _W["t_pub_ns"], _KIND, _W["flags"]
+T_PUB_WORD, KIND_WORD, FLAGS_WORD, RTT_WORD = _W["t_pub_ns"], _KIND, _W["flags"], _W["rtt_ns"]
 _TICKS = (1, 10, 25, 50, 100, 1000)
 _SIDES = {"BUY": r.BUY, "SELL": r.SELL}
 
