@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mmbot.cli import calibrate, faults, keys, merges, params, venue, why
+from mmbot.cli import calibrate, faults, keys, merges, params, quote, venue, why
 from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, StrategyOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
@@ -197,6 +197,7 @@ def hedge(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
 venue.register(app)
 calibrate.register(app)
 why.register(app)
+quote.register(app)
 
 
 # ---- tools
