@@ -259,8 +259,8 @@ class OrderManager(Sending, Answers, Fills, Overdue, Ahead):
         self._seen[_MARKETS_AT] = version
         for slot, row in enumerate(rows_of(markets.words.tolist())):
             market_id, window = market_of(row), self.windows[slot]
-            if market_id == 0 or (window is not None and window.row == row):
-                continue
+            if market_id == 0 or (window is not None and (window.row == row or market_id < window.market_id)):
+                continue                    # nothing new; or an older window than the slot's own, which could only be left half way through
             if window is None or window.market_id != market_id:
                 if window is not None:
                     self._leave(window)

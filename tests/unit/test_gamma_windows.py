@@ -206,6 +206,14 @@ def test_a_newer_window_takes_the_slot(table, rec):
     assert rec["row"][r.slot_of(START, 900)]["start_s"] == START + 3600 and len(table.windows) == 1
 
 
+def test_a_late_answer_about_an_older_window_does_not_take_the_slot_back(table, rec):
+    table.put(window(START + 3600), 1)
+    table.put(window(START), 2)
+    table.fill(rec, START + 3600)
+    assert rec["row"][r.slot_of(START, 900)]["start_s"] == START + 3600 and list(table.windows) == [r.market_id(START + 3600, 900)]
+    assert (START, 900) not in table.wanted(START + 3610), "and it is not asked for again"
+
+
 def test_ticks_never_get_coarser_and_outcomes_stay(table):
     table.put(table.merge(window(START, orderPriceMinTickSize=0.001, closed=True, outcomePrices='["1","0"]')), 1)
     again = table.merge(window(START))

@@ -802,3 +802,21 @@ def test_windows_roll_without_growing(tmp_path):
         w.tick(300)
         w.m.tend()
     assert len(w.m.by_market) == 1 and MARKET not in w.m.by_market and w.account()["fills"] == 2
+
+
+def test_a_slot_never_goes_back_to_an_older_window(tmp_path):
+    """A table that shows an older window for a moment must not make history of the one that trades: its fills would be booked nowhere."""
+    w = World(tmp_path).ready()
+    now = w.links.markets.cells[0].copy().view(r.MARKETS)
+    rec = now.copy()
+    row = rec["row"][0][SLOT]
+    row["market_id"], row["start_s"] = r.market_id(START_S - 3600, 900), START_S - 3600
+    for table in (rec, now):
+        w.links.markets.set(table)
+        w.tick(300)
+        w.m.tend()
+    assert MARKET in w.m.by_market and MARKET not in w.m.positions.retired
+    w.target(*PAIR)
+    for order_id in list(w.venue.live()):
+        w.say_trade(order_id, w.venue.fill(order_id, TWENTY), TWENTY, r.TS_CONFIRMED)
+    assert w.account()["fills"] == 2

@@ -369,12 +369,14 @@ class Table:
         return window
 
     def put(self, window: Window, now_ns: int) -> None:
-        """Enter a window, answered at ``now_ns``; an older window in its slot is forgotten."""
-        key = r.market_id(window.start_s, window.duration_s)
+        """Enter a window, answered at ``now_ns``. A slot is its newest window's: an older one is forgotten, and a late answer about an older one is not entered."""
+        key, slot = r.market_id(window.start_s, window.duration_s), r.slot_of(window.start_s, window.duration_s)
+        others = [k for k, w in self.windows.items() if k != key and r.slot_of(w.start_s, w.duration_s) == slot]
+        if any(self.windows[k].start_s > window.start_s for k in others):
+            return
         self.windows[key] = window
         self._updated_ns[key] = now_ns
-        for other in [k for k, w in self.windows.items() if k != key and w.start_s < window.start_s and r.slot_of(w.start_s, w.duration_s)
-                      == r.slot_of(window.start_s, window.duration_s)]:
+        for other in others:
             del self.windows[other], self._updated_ns[other]
 
     def fill(self, rec, now_s: float) -> bool:
