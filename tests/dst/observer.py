@@ -76,6 +76,7 @@ class Observer(Listener):
         self._tops: dict[str, dict[tuple[int, int], int]] = {}      # per market: (side, price) -> until when it was the venue's best
         self._top: dict[str, tuple[int, int]] = {}
         self._view: dict[int, tuple[int, int]] = {}                 # per slot: the top of book that we believe in
+        self._agreed: dict[tuple[str, int], int] = {}               # per market and side: when it was last seen to be the venue's
         self._decode = msgspec.json.Decoder().decode
         self.now_s = 0.0
 
@@ -232,12 +233,12 @@ class Observer(Listener):
         self._top[cid] = top
 
     def _wrong_s(self, market, top: tuple[int, int], now: int) -> float:
-        """Seconds since the best bid or the best ask we believe in was the venue's last; for ever if it never was.
+        """Seconds since the best bid or the best ask we believe in was the venue's last; if it never was, since that side was last seen to be right.
 
         Each side by itself, and asked only of a belief that has lasted: between the changes of one moment a book shows what never was.
         """
-        seen, best = self._tops.get(market.condition_id, {}), market.best()
-        return max(0.0 if top[i] == best[i] else (now - seen[i, top[i]]) / S if (i, top[i]) in seen else float("inf") for i in (r.BUY, r.SELL))
+        seen, best, cid = self._tops.get(market.condition_id, {}), market.best(), market.condition_id
+        return max(0.0 if top[i] == best[i] else (now - seen.get((i, top[i]), self._agreed.get((cid, i), 0))) / S for i in (r.BUY, r.SELL))
 
     # -- how long something has been so --
 
@@ -290,6 +291,9 @@ class Observer(Listener):
             self._note(("view", slot, self._view.get(slot)), False, now)
             self._view[slot] = top
         self._note(("view", slot, top), True, now)
+        for i, px in enumerate(market.best()):
+            if top[i] == px:
+                self._agreed[market.condition_id, i] = now
 
     def calm(self, now: int) -> float:
         """Seconds since the last disturbance, 0 while one lasts."""
