@@ -68,7 +68,7 @@ class Account(Section):
 
 
 class Markets(Section):
-    durations: list[Literal["15m", "5m"]] = ["15m"]
+    durations: list[Literal["15m", "5m"]] = Field(["15m"], min_length=1)
     poll_s: float = Field(2.0, gt=0, le=60)
     lead_s: float = Field(60.0, ge=5, le=900, description="announce and pre-subscribe the next window this long before the roll")
 
@@ -124,6 +124,16 @@ class Execution(Section):
     fast_ms: float = Field(200.0, gt=0, description="... and quote again below this")
     scoring_s: float = Field(30.0, ge=5, description="with strategy.rewards.enabled: how often the venue is asked which orders score")
     shed_at: float = Field(0.85, gt=0, le=1, description="leave out churn when more than this share of a rate bucket is used")
+
+
+class Output(Section):
+    """Files for other programs: what is wanted now, and how it goes (`mmbot.recommendations`)."""
+    dir: Path | None = Field(None, description="where mm_quotes.json and mm_status.json are kept up to date; made when it is missing; unset: nothing is written")
+    interval_ms: float = Field(100.0, gt=0, le=60_000, description="how often both are written anew, also when nothing has changed")
+
+    @property
+    def path(self) -> Path | None:
+        return self.dir.expanduser().absolute() if self.dir is not None else None
 
 
 class Settlement(Section):
@@ -193,6 +203,7 @@ class Settings(BaseSettings):
     strategy: Strategy = Strategy()
     execution: Execution = Execution()
     settlement: Settlement = Settlement()
+    output: Output = Output()
     guardian: Guardian = Guardian()
     sim: Sim = Sim()
     cpu: Cpu = Cpu()
@@ -237,7 +248,7 @@ def known_keys() -> list[str]:
 def _env_unknown() -> list[str]:
     keys = {f"MMBOT_{k.upper().replace('.', '__')}" for k in known_keys()}
     keys |= {"MMBOT_CONFIG", "MMBOT_CACHE", "MMBOT_RUN_DIR", "MMBOT_PYTHON", "MMBOT_AUTOSTART_SIM", "MMBOT_AUTOSTART_FEED_COINBASE", "MMBOT_AUTOSTART_FEED_BYBIT",
-             "MMBOT_AUTOSTART_PROGRAMME"}
+             "MMBOT_AUTOSTART_PROGRAMME", "MMBOT_AUTOSTART_OUTPUT"}
     keys |= {"MMBOT_KILL_ROUNDS", "MMBOT_KILL_RUNS", "MMBOT_KILL_SEED", "MMBOT_TORTURE_READS", "MMBOT_TORTURE_KILLS", "MMBOT_PARITY_ORDERS", "MMBOT_CAPTURES", "MMBOT_DATA"}    # what tests take
     bad = [k for k in os.environ if k.startswith("MMBOT_") and k not in keys]
     return [f"environment: unknown variable {k!r}; the nearest valid one is {difflib.get_close_matches(k, keys, 1, 0.0)[0]!r}" for k in bad]

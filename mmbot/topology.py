@@ -8,6 +8,7 @@ A ring has exactly one writer; a seqlock segment has exactly one writer; a reade
 
 import os
 from dataclasses import dataclass
+from operator import attrgetter
 
 from shm_layout import records as r
 
@@ -59,8 +60,8 @@ class Process:
 
     wait: "spin" (owns a CPU), "epoll" (sleeps in its event loop), "doorbell" (epoll, plus a FIFO others ring).
     cpu: "hot" (a CPU of its own when there are two or more), "shared", "idle" (shared, SCHED_IDLE).
-    reads_vitals: reads the vitals pages of all other processes. switch: the key of the [feeds] table that turns it off, "" when it always runs.
-    strategy: the strategy that needs it, "" when all do.
+    reads_vitals: reads the vitals pages of all other processes. switch: the dotted key of the settings without which it does not run, "" when it always does.
+    strategy: the strategy that needs it, "" when all do. by_default: does it run with the default settings?
     """
     name: str
     writes: tuple[str, ...]
@@ -73,6 +74,7 @@ class Process:
     reads_vitals: bool = False
     switch: str = ""
     strategy: str = ""
+    by_default: bool = True
     note: str = ""
 
     @property
@@ -94,14 +96,14 @@ PROCESSES = (
             note="Chainlink spot and TWAP-60, from two sources"),
     Process("feed_binance", ("md.binance",), (), priority=30,
             note="Binance best bid/ask and trades"),
-    Process("feed_coinbase", ("md.coinbase",), (), priority=30, switch="coinbase",
+    Process("feed_coinbase", ("md.coinbase",), (), priority=30, switch="feeds.coinbase",
             note="Coinbase best bid/ask and trades"),
-    Process("feed_bybit", ("md.bybit",), (), priority=30, switch="bybit",
+    Process("feed_bybit", ("md.bybit",), (), priority=30, switch="feeds.bybit",
             note="Bybit best bid/ask and trades"),
     Process("core", ("targets", "decisions", "params"),
             ("md.market", "md.oracle", "md.binance", "md.coinbase", "md.bybit", "markets", "book", "oracle", "account", "own", "guard", "params_next",
              "programme"), cpu="hot", wait="spin", nice=-10, priority=40, note="records in, desired quotes out"),
-    Process("programme", ("programme",), ("targets", "book", "account", "params"), nice=5, priority=45, strategy="programme",
+    Process("programme", ("programme",), ("targets", "book", "account", "params"), nice=5, priority=45, strategy="programme", by_default=False,
             note="solves the linear programme of the strategy of that name"),
     Process("executor", ("account", "own", "orders"), ("targets", "markets", "user", "guard", "params", "settlement"),
             wait="doorbell", nice=-5, priority=50,
@@ -110,6 +112,8 @@ PROCESSES = (
             note="heartbeat chain and panic cancel"),
     Process("settler", ("settlement",), ("markets", "account", "own"), wait="epoll", nice=10, priority=70,
             note="merges full sets, redeems after resolution"),
+    Process("output", (), ("targets", "markets", "account", "guard"), nice=10, priority=80, switch="output.dir", by_default=False,
+            note="mm_quotes.json and mm_status.json for other programs"),
     Process("awake", (), (), cpu="idle", wait="spin", priority=90,
             note="keeps the shared CPU out of its sleep states (SCHED_IDLE)"),
 )
@@ -129,12 +133,14 @@ def writer_of(segment: str) -> str:
 
 
 def processes(profile: str, cfg: object = None) -> tuple[Process, ...]:
-    """Rows that run in ``profile``, in start order. ``cfg``: the settings, whose switched-off feeds and unused strategies are left out;
+    """Rows that run in ``profile``, in start order. ``cfg``: the settings, whose switched-off processes and unused strategies are left out;
     without them, the rows that run by default."""
     def wanted(p: Process) -> bool:
+        if cfg is None:
+            return p.by_default
         if p.strategy:
-            return cfg is not None and p.strategy in {cfg.strategy.of(d).strategy for d in r.DURATIONS}
-        return not p.switch or cfg is None or getattr(cfg.feeds, p.switch)
+            return p.strategy in {cfg.strategy.of(d).strategy for d in r.DURATIONS}
+        return not p.switch or bool(attrgetter(p.switch)(cfg))
     rows = (p for p in PROCESSES if profile in p.profiles and wanted(p))
     return tuple(sorted(rows, key=lambda p: p.priority))
 

@@ -3,6 +3,7 @@
 Writes: the `settlement` ring, the settlement journal. Reads: `markets`, `account`, `own`. Nobody waits for it: it can die and come back at any
 moment, and finds out first what became of the operation it left under way. `pause_merges` in the run directory pauses merges while it is there.
 Can go wrong: see `mmbot.settlement.settler`; settings under which nothing can be settled are said once a minute, and the process stays.
+In a dry run it settles nothing.
 """
 
 import asyncio
@@ -85,8 +86,9 @@ async def _idle(actor: Actor, why: str) -> None:
 async def main(actor: Actor) -> None:
     """Settle until the actor stops."""
     cfg = actor.cfg
-    if not cfg.settlement.enabled or (missing := endpoints_missing(cfg)):
-        await _until(actor, _idle(actor, missing if cfg.settlement.enabled else ""))
+    off = cfg.execution.dry_run or not cfg.settlement.enabled       # a dry run touches nothing of the account
+    if off or (missing := endpoints_missing(cfg)):
+        await _until(actor, _idle(actor, "" if off else missing))
         return
     settler, wallet, journal = build(actor)
     try:

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from mmbot.cli import calibrate, faults, keys, merges, params, quote, venue, why
-from mmbot.cli.options import ConfigOption, JsonOption, SpeedOption, StrategyOption, TapeOption, running_settings, settings
+from mmbot.cli import calibrate, config as settings_file, faults, keys, merges, params, quote, venue, why
+from mmbot.cli.options import ConfigOption, DryRunOption, JsonOption, SpeedOption, StrategyOption, TapeOption, running_settings, settings
 from mmbot.errors import UserError
 
 NOT_RUNNING = 3
@@ -23,6 +23,7 @@ shm = typer.Typer(no_args_is_help=True, help="The shared memory segments of an i
 simulator = typer.Typer(invoke_without_command=True)
 app.add_typer(shm, name="shm")
 app.add_typer(simulator, name="sim")
+app.add_typer(settings_file.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(params.app, name="params")
 app.add_typer(merges.app, name="merges")
@@ -65,11 +66,12 @@ def _view_or_exit(config: str | None, context: typer.Context, as_json: bool):
 @app.command("run")
 def run_command(context: typer.Context, config: ConfigOption = None,
         seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, show_default=False, help="Stop by itself after so long.")] = None,
-        as_json: JsonOption = False, speed: SpeedOption = None, tape: TapeOption = None, strategy: StrategyOption = None) -> None:
+        as_json: JsonOption = False, speed: SpeedOption = None, tape: TapeOption = None, strategy: StrategyOption = None,
+        dry_run: DryRunOption = False) -> None:
     """Run in the foreground: start, live screen, stop, summary."""
     from mmbot.ops.account import unlocked
 
-    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy))
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy, execution__dry_run=dry_run or None))
     from mmbot.cli import run as foreground
 
     foreground.run(cfg, seconds, as_json)
@@ -77,17 +79,18 @@ def run_command(context: typer.Context, config: ConfigOption = None,
 
 @app.command()
 def up(context: typer.Context, config: ConfigOption = None, speed: SpeedOption = None, tape: TapeOption = None,
-       strategy: StrategyOption = None) -> None:
+       strategy: StrategyOption = None, dry_run: DryRunOption = False) -> None:
     """Start the group in the background and wait until every process runs."""
     from mmbot.ops.account import unlocked
 
-    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy))
+    cfg = unlocked(settings(config, context, sim__speed=speed, sim__tape=tape, strategy__strategy=strategy, execution__dry_run=dry_run or None))
     from mmbot.clock import mono_ns
     from mmbot.ops.group import Group
 
     begin = mono_ns()
     Group(cfg, _say).up()
-    print(f"mmbot {cfg.run.name} is up after {(mono_ns() - begin) / 1e9:.1f} s; logs in {cfg.run.path / 'log'}")
+    print(f"mmbot {cfg.run.name} is up after {(mono_ns() - begin) / 1e9:.1f} s; logs in {cfg.run.path / 'log'}"
+          + ("; a dry run: no order is sent" if cfg.execution.dry_run else ""))
 
 
 @app.command()

@@ -21,6 +21,8 @@ TapeOption = Annotated[str | None, typer.Option("--tape", metavar="NAME", show_d
 StrategyOption = Annotated[str | None, typer.Option("--strategy", metavar="NAME", show_default=False,
                                                     help="Which strategy draws the quotes (strategy.strategy).")]
 
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Recommendations only: make quotes, send no order (execution.dry_run).")]
+
 
 def settings(path: str | None, context: typer.Context | None = None, **overrides: object) -> config.Settings:
     """Settings for a command. ``overrides`` (``sim__speed=2``; None means not given) beat environment and file."""

@@ -121,7 +121,7 @@ def warnings(p: Picture) -> list[Text]:
     if a.venue_mode != "normal":
         left = "" if a.venue_mode_left_s is None else f" for {clock_text(a.venue_mode_left_s)}"
         out.append((f"venue {a.venue_mode}", f"the venue is in this mode{left}"))
-    if own := [h for h in a.halts if h not in ("guard", "starting", "venue_mode")]:
+    if own := [h for h in a.halts if h not in ("guard", "starting", "venue_mode", "dry_run")]:
         out.append(("halted", f"the executor wants no orders: {', '.join(own)}"))
     if a.difference_s is not None:
         out.append(("difference", f"our books and the venue's differ for {clock_text(a.difference_s)}: `mmbot reconcile` names it"))
@@ -291,11 +291,12 @@ def settlements(rows) -> Table:
 
 
 def headline(p: Picture) -> Text:
-    """The first line: which instance, whether it quotes, and if not why."""
-    badge = Text(" QUOTING ", style="bold black on green") if p.quoting else Text(" NOT QUOTING ", style="bold white on red")
+    """The first line: which instance, whether it quotes or only makes quotes (a dry run), and if not why."""
+    badge = (Text(" DRY RUN ", style="bold black on yellow") if p.dry_run else Text(" QUOTING ", style="bold black on green") if p.quoting
+             else Text(" NOT QUOTING ", style="bold white on red"))
     line = Text.assemble(("mmbot ", "bold"), (f"{p.name}", "bold cyan"), ("  " if p.name == p.profile else f" ({p.profile})  "), badge)
     if p.halt_reason:
-        line.append(f"  {p.halt_reason}", style="yellow")
+        line.append(f"  {p.halt_reason.removeprefix('dry run: ')}", style="yellow")
     return line
 
 
@@ -308,7 +309,8 @@ def status_line(p: Picture, elapsed_s: float) -> str:
                          f"bids {len([q for q in m.quotes if q.token == 0])}+{len([q for q in m.quotes if q.token == 1])}"
                          for m in p.markets if m.state in ("open", "announced"))
     tail = f"recv_send p50 {ns_text(whole.p50_ns)} p99 {ns_text(whole.p99_ns)}" if whole else "recv_send –"
-    return (f"{clock_text(elapsed_s):>6}  {'quoting' if p.quoting else 'NOT QUOTING (' + (p.halt_reason or '?') + ')'}  "
+    word = "quoting" if p.quoting else f"{'DRY RUN' if p.dry_run else 'NOT QUOTING'} ({(p.halt_reason or '?').removeprefix('dry run: ')})"
+    return (f"{clock_text(elapsed_s):>6}  {word}  "
             f"{running}/{len(p.processes)} up  orders {a.orders} cancels {a.cancels} fills {a.fills} rejects {a.rejects} live {a.live_orders}  "
             f"pnl {money(a.pnl, True)}  {tail}  {windows}")
 

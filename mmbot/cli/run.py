@@ -115,10 +115,9 @@ def _stay_out_of_the_way(cfg: config.Settings) -> None:
 
 
 def title(cfg: config.Settings) -> str:
-    """What is traded against: the tape and its speed, or the venue."""
-    if cfg.profile == "live":
-        return cfg.venue.clob_url
-    return f"tape {cfg.sim.tape}" + (f" ×{cfg.sim.speed:g}" if cfg.sim.speed != 1 else "")
+    """What is traded against: the tape and its speed, or the venue; and that it is a dry run."""
+    where = cfg.venue.clob_url if cfg.profile == "live" else f"tape {cfg.sim.tape}" + (f" ×{cfg.sim.speed:g}" if cfg.sim.speed != 1 else "")
+    return where + (", dry run" if cfg.execution.dry_run else "")
 
 
 def summary(cfg: config.Settings, tally: Tally, took_s: float, wide: bool) -> Stack:

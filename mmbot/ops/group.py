@@ -258,7 +258,9 @@ class Group:
                 self._cancel_from_here()
 
     def _cancel_from_here(self) -> None:
-        """The executor could not say goodbye, so its orders may rest: cancel them over a connection of our own."""
+        """The executor could not say goodbye, so its orders may rest: cancel them over a connection of our own. In a dry run none of them is ours."""
+        if self.cfg.execution.dry_run:
+            return
         try:
             done = cancel_everything(able_to_ask(self.cfg))
         except UserError as e:

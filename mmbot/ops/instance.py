@@ -16,7 +16,7 @@ from pathlib import Path
 import tomli_w
 from pydantic import SecretStr
 
-from mmbot import config, topology
+from mmbot import config, recommendations, topology
 from mmbot.errors import UserError
 
 #: a unix socket's path has at most 107 bytes, and supervisord binds "<path>.<its pid>" first
@@ -41,7 +41,7 @@ class Instance:
         self.log_dir = self.dir / "log"
 
     def prepare(self) -> None:
-        """Make the run directory. UserError when its name is too long for a unix socket or it cannot be written."""
+        """Make the run directory and the one of the output files. UserError when its name is too long for a unix socket or one cannot be written."""
         if (length := len(os.fsencode(self.socket_path))) > SOCKET_PATH_MAX:
             raise UserError(f"run directory {self.dir} is too long: a unix socket in it would have {length} bytes of path, "
                             f"{SOCKET_PATH_MAX} are possible; set run.dir to a shorter one")
@@ -49,6 +49,8 @@ class Instance:
             self.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as e:
             raise UserError(f"run directory {self.dir}: {e.strerror}; set run.dir to a directory that can be written") from None
+        if self.cfg.output.path is not None:
+            recommendations.prepare(self.cfg.output.path)
 
     def holder(self) -> int | None:
         """Pid written in the lock while somebody holds it (0: held, nothing written yet); None when it is free."""

@@ -199,6 +199,7 @@ class Picture:
     rtt_ms: float | None = None         # average round trip of the market channel's PINGs, None: not known
     last_flat_ms: float | None = None   # from the guardian's last panic until the venue listed nothing
     settlement: SettlementView = SettlementView()
+    dry_run: bool = False               # quotes are made, no order is sent
 
 
 def slug(market_id: int) -> str:
@@ -232,7 +233,8 @@ def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple
                     markets: tuple[MarketView, ...], halts: tuple[str, ...] = (), venue_mode: str = "normal") -> str | None:
     """None when quotes are out; otherwise the first reason in the order in which a person would look.
 
-    ``halts`` of the executor that only repeat what was looked at before (guard, start) are not named again.
+    ``halts`` of the executor that only repeat what was looked at before (guard, start) are not named again; a dry run is the last reason,
+    named when everything else would let quotes out.
     """
     if core_state != "RUN":
         return f"core is {core_state}"
@@ -242,10 +244,10 @@ def why_not_quoting(account_state: str, guard_allows: bool, guard_reasons: tuple
         return "guardian: " + (", ".join(guard_reasons) or "not yet allowed")
     if account_state != "ready":
         return f"account is {account_state}"
-    if own := [h for h in halts if h not in ("guard", "starting")]:
+    if own := [h for h in halts if h not in ("guard", "starting", "dry_run")]:
         return "executor: " + ", ".join(f"venue is {venue_mode}" if h == "venue_mode" else h for h in own)
     if any(m.quotes for m in markets):
-        return None
+        return "dry run: quotes are made, no order is sent" if "dry_run" in halts else None
     gates = sorted({g for m in markets if m.state in ("open", "announced") for g in m.gates})
     return "no quotes wanted: " + (", ".join(gates) or "no window")
 
@@ -260,7 +262,7 @@ def status_json(picture: Picture) -> dict:
     """The document of `mmbot status --json`."""
     a = picture.account
     return {
-        "profile": picture.profile, "quoting": picture.quoting, "halt_reason": picture.halt_reason,
+        "profile": picture.profile, "dry_run": picture.dry_run, "quoting": picture.quoting, "halt_reason": picture.halt_reason,
         "processes": [{k: getattr(p, k) for k in ("name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct",
                                                   "rss_mb", "last_error", "stalls", "worst_stall_ms")} for p in picture.processes],
         "markets": [{k: getattr(m, k) for k in ("slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates",

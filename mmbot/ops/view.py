@@ -321,12 +321,14 @@ class View:
         states = {p.name: p.state for p in processes}
         allows = guard is not None and bool(guard["quoting_allowed"])
         reasons = tuple(r.guard_names(int(guard["reasons"]))) if guard is not None else ()
-        why = why_not_quoting(account.state, allows, reasons, states["core"], states["executor"], markets, account.halts, account.venue_mode)
+        why = why_not_quoting(account.state, allows, reasons, states["core"], states["executor"], markets,
+                               (*account.halts, *(("dry_run",) if self.cfg.execution.dry_run else ())), account.venue_mode)
         hops, shapes = self.hops()
         return Picture(profile=self.cfg.profile, name=self.cfg.run.name, quoting=why is None, halt_reason=why, processes=processes,
                        markets=markets, account=account, hops=hops, links=self.links(), wall_s=wall_s, spot=_print(oracle, "spot"),
                        twap=_print(oracle, "twap60"), panics=int(guard["panics"]) if guard is not None else 0, shapes=shapes,
-                       settlement=self.settlement(), fills=self.fills(), now_ns=mono_ns(), last_flat_ms=_flat_ms(guard), rtt_ms=self._rtt_ms())
+                       settlement=self.settlement(), fills=self.fills(), now_ns=mono_ns(), last_flat_ms=_flat_ms(guard), rtt_ms=self._rtt_ms(),
+                       dry_run=self.cfg.execution.dry_run)
 
 
 def settlement_step(view: SettlementView, open_: dict[int, str], e: np.void) -> tuple[SettlementView, dict[int, str]]:
