@@ -50,7 +50,7 @@ def quotes_document(target, wall_s: float, now_ns: int) -> dict:
     return {"timestamp": round(wall_s * 1000), "time_to_expiry_seconds": _tau_s(start_s + duration_s, wall_s), "phase": r.PHASES[int(why["phase"])],
             "regime": r.REGIMES[int(why["regime"])], "quotes": sides,
             "market": gamma.slug(start_s, duration_s), "strategy": r.STRATEGIES[int(why["strategy"])], "action": r.ACTIONS[int(why["action"])],
-            "fair": _known(why["fair"]), "mid": _known(why["mid"]), "gates": r.gate_names(int(target["gates"])) + ([] if live else ["expired"]),
+            "fair": _price(why["fair"]), "mid": _price(why["mid"]), "gates": r.gate_names(int(target["gates"])) + ([] if live else ["expired"]),
             "decision": int(target["decision"]), "params_version": version_name(int(target["params_version"]))}
 
 
@@ -114,7 +114,7 @@ def _window(row, target, position, wall_s: float, now_ns: int) -> dict:
     held = {k: int(position[f"{k}_u6"]) * U6 if position is not None else 0.0 for k in ("qty_up", "qty_down", "cost_up", "cost_down", "worst")}
     return {"market": d["market"], "state": MARKET_STATES[int(row["state"])],
             **{k: d[k] for k in ("time_to_expiry_seconds", "phase", "regime", "strategy", "action")}, "quotes": sum(map(len, d["quotes"].values())),
-            **{k: d[k] for k in ("gates", "fair", "mid")}, "sigma_per_sqrt_s": _known(target["sigma"]) if target is not None else None,
+            **{k: d[k] for k in ("gates", "fair", "mid")}, "sigma_per_sqrt_s": float(target["sigma"]) if target is not None else None,
             "shares_up": held["qty_up"], "shares_down": held["qty_down"], "cost_up_usd": held["cost_up"], "cost_down_usd": held["cost_down"],
             "worst_loss_usd": held["worst"], "live_orders": int(position["live_orders"]) if position is not None else 0,
             "outcome": {r.UP: "CALL", r.DOWN: "PUT"}.get(int(row["outcome"])), "params_version": d["params_version"]}
@@ -157,9 +157,9 @@ def _tau_s(end_s: int, wall_s: float) -> float:
     return round(max(end_s - wall_s, 0.0), 3)
 
 
-def _known(x) -> float | None:
-    """A number as JSON can say it: null for what is not known (not a number)."""
-    return float(x) if math.isfinite(x) else None
+def _price(px) -> float | None:
+    """Dollars to 1e-6; None for what is not known (an empty book has no middle, and says 0)."""
+    return round(float(px), 6) if math.isfinite(px) and px > 0 else None
 
 
 def prepare(directory: Path) -> None:

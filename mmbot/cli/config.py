@@ -10,7 +10,6 @@ import typer
 
 from mmbot.cli.options import settings
 from mmbot.config import known_keys
-from mmbot.venues.polymarket.gamma import DURATIONS
 
 app = typer.Typer(no_args_is_help=True, help="Settings: check a file, list the keys.")
 
@@ -19,6 +18,8 @@ app = typer.Typer(no_args_is_help=True, help="Settings: check a file, list the k
 def check(context: typer.Context, file: Annotated[str | None, typer.Argument(metavar="[FILE|PRESET]", show_default=False,
           help="TOML file or preset (default: $MMBOT_CONFIG, else paper).")] = None) -> None:
     """Judge a config file as `mmbot run` would, MMBOT_ environment variables included."""
+    from mmbot.venues.polymarket.gamma import DURATIONS
+
     cfg = settings(file, context)
     strategies = ", ".join(f"{cfg.strategy.of(DURATIONS[d]).strategy} for {d}" for d in cfg.markets.durations)
     print(f"ok: profile {cfg.profile}, markets {', '.join(cfg.markets.durations)}, strategy {strategies}" + (", dry run" if cfg.execution.dry_run else ""))
