@@ -91,7 +91,7 @@ class Running:
     """One group in the foreground of a child process; with a `Purse` it trades that account, else the exchange's test account."""
 
     def __init__(self, directory: Path, name: str, port: int, before_roll_s: float = 45.0, deadline_s: float = 900, purse: Purse | None = None,
-                 env: dict[str, str] | None = None):
+                 env: dict[str, str] | None = None, args: tuple[str, ...] = ()):
         self.config = directory / "group.toml"
         self.config.write_text(CONFIG.format(name=name, dir=directory, port=port, before_roll_s=before_roll_s))
         self.cfg = config.load(self.config)
@@ -100,7 +100,7 @@ class Running:
         self.purse, self.address = purse, (purse.address if purse else PAPER_ADDRESS).lower()
         self.env = os.environ | (purse.env if purse else {}) | (env or {})
         self.said: list[str] = []   # everything that any command printed
-        self.child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "run", "--json", "--seconds", str(deadline_s), "-c", str(self.config)],
+        self.child = subprocess.Popen([sys.executable, "-m", "mmbot.cli.main", "run", "--json", "--seconds", str(deadline_s), "-c", str(self.config), *args],
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent, env=self.env)
 
     def mmbot(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:

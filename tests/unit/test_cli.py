@@ -13,11 +13,12 @@ from rich.console import Console
 
 from mmbot import config, topology
 from mmbot.cli import render
+from mmbot.cli.run import title
 from mmbot.cli.screen import Screen
 from mmbot.errors import UserError
 from mmbot.ops.group import nearest, port_holders
 from mmbot.ops.instance import SOCKET_PATH_MAX, Instance, adopt
-from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView
+from mmbot.ops.picture import AccountView, FillView, Hop, Link, MarketView, Picture, ProcessView, QuoteView, status_json
 from shm_layout.vitals import HOPS
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ class TestCommands:
         done = mmbot("--help")
         assert done.returncode == 0
         for name in ("run", "up", "down", "status", "restart", "top", "lag", "latency", "cancel-all", "doctor", "sim", "shm", "warm", "livetest", "flatten",
-                     "reconcile", "keys"):
+                     "reconcile", "keys", "config"):
             assert f" {name} " in done.stdout
 
     @pytest.mark.parametrize("command", ["status", "lag", "latency", "down"])
@@ -50,6 +51,8 @@ class TestCommands:
         (("restart", "kore"), {}, "there is no process 'kore'; there are: core, "),
         (("restart", "core"), {}, "is not running: start it with `mmbot up`"),
         (("sim", "-c", "{live}"), {}, "belongs to the paper profile"),
+        (("config", "check", "tierd"), {}, "config file tierd does not exist (presets: "),
+        (("config", "check", "{live}"), {"MMBOT_SIM__SPEED": "0"}, "sim.speed"),
     ])
     def test_bad_input_is_one_clear_message(self, args, env, says, tmp_path):
         live = tmp_path / "live.toml"
@@ -64,6 +67,23 @@ class TestCommands:
         path.write_text("[strategy]\nlevls = 2\n")
         done = mmbot("status", "--config", str(path))
         assert done.returncode == 2 and "'strategy.levls'" in done.stderr and "'strategy.levels'" in done.stderr
+
+    def test_config_check_says_what_would_run(self, tmp_path):
+        path = tmp_path / "x.toml"
+        path.write_text('[markets]\ndurations = ["15m", "5m"]\n[strategy]\nstrategy = "tiered"\n[strategy.for_5m]\nstrategy = "pair"\n')
+        done = mmbot("config", "check", str(path))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ok: profile paper, markets 15m, 5m, strategy tiered for 15m, pair for 5m\n", "")
+        assert mmbot("config", "check", "live", MMBOT_EXECUTION__DRY_RUN="true").stdout.endswith("strategy pair for 15m, dry run\n")
+
+    def test_config_check_names_everything_that_is_wrong(self, tmp_path):
+        path = tmp_path / "x.toml"
+        path.write_text("[output]\ninterval_ms = 0\ndirr = 'x'\n[markets]\ndurations = []\n")
+        done = mmbot("config", "check", str(path))
+        assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
+        assert all(says in done.stderr for says in ("output.interval_ms", "'output.dirr'; the nearest valid key is 'output.dir'", "markets.durations"))
+
+    def test_config_keys_lists_them(self):
+        assert {"profile", "output.dir", "execution.dry_run", "strategy.for_5m.tiered.base_spread"} <= set(mmbot("config", "keys").stdout.split())
 
     def test_config_may_stand_before_the_command(self, tmp_path):
         done = mmbot("--config", str(tmp_path / "none.toml"), "status")
@@ -205,6 +225,16 @@ class TestScreen:
         sick = tuple(dataclasses.replace(x, state="HUNG", last_error="stall: 3 s") if x.name == "core" else x for x in p.processes)
         text = drawn(Screen("t", "u").page(dataclasses.replace(p, processes=sick), 1.0, 130), 130)
         assert "NOT QUOTING" in text and "core is HUNG" in text and "stall: 3 s" in text
+
+    def test_a_dry_run_is_said_everywhere(self):
+        why = "dry run: quotes are made, no order is sent"
+        p = picture(quoting=False, halt_reason=why, dry_run=True)
+        p = dataclasses.replace(p, account=dataclasses.replace(p.account, halts=("dry_run",)))
+        assert "DRY RUN   quotes are made, no order is sent" in drawn(Screen("t", "u").page(p, 1.0, 130), 130)
+        assert "DRY RUN (quotes are made, no order is sent)  " in render.status_line(p, 65.0)
+        assert render.warnings(p) == [] and status_json(p)["dry_run"] is True
+        assert title(config.load("paper", execution__dry_run=True)).endswith(", dry run") and "dry" not in title(config.load("paper"))
+        assert "DRY RUN" not in drawn(Screen("t", "u").page(picture(), 1.0, 130), 130)
 
     def test_a_healthy_picture_warns_of_nothing(self):
         assert render.warnings(picture()) == []

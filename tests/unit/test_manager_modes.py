@@ -5,8 +5,10 @@ import json
 import pytest
 from order_world import MARKET, World
 
-from mmbot.execution.http1 import HttpAnswer
+from mmbot.execution.gateway import Gateway
+from mmbot.execution.http1 import HttpAnswer, NotSent
 from mmbot.execution.order_journal import OrderJournal
+from mmbot.risk import gates
 from shm_layout import records as r
 
 PAIR = ((0, 0, 5000, 20), (1, 0, 4900, 20))
@@ -356,3 +358,20 @@ class TestLostAnswers:
         assert w.venue.live()
         w.live_for(0.3, (1, 3, 100, 5))
         assert not w.venue.live() and w.m.post_pause.room(1, w.now) == 0
+
+
+def test_a_dry_run_wants_quotes_and_sends_nothing(tmp_path):
+    w = Refusing(tmp_path, dry_run=True, adopt="keep").ready()
+    for _ in range(50):
+        w.tick(20)
+        w.guard()
+        w.target(*PAIR)
+    assert w.account()["halts"] == HALT["dry_run"] and w.account()["state"] == r.AS_READY
+    assert not w.sent("post") and not w.sent("cancel") and not w.sent("cancel_all") and w.account()["orders"] == 0
+    assert not HALT["dry_run"] & gates.HALTING, "the core goes on making quotes"
+
+
+def test_the_last_door_is_shut_in_a_dry_run():
+    gateway = Gateway(None, None, None, dry_run=True)
+    with pytest.raises(NotSent, match="dry run"):
+        gateway.post([b"{}"], 1)

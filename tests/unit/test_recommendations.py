@@ -1,5 +1,6 @@
 """mm_quotes.json and mm_status.json: document 3's format, "no quotes" whenever nobody stands behind them, and files that are never half written."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from mmbot.clock import mono_ns
 from mmbot.errors import UserError
 from mmbot.ops.instance import Instance
 from mmbot.recommendations import no_quotes_document, quotes_document, quotes_file, running_window, status_document
+from procs import settler
 from procs.output import Output
 from shm_layout import records as r
 
@@ -155,6 +157,22 @@ class TestStatus:
         d = status_document((), None, None, None, 900, WALL_S, NOW_NS, False)
         assert (d["quoting"], d["cash_usd"], d["orders"], d["windows"], d["decisions"], d["account_state"]) == (False, None, None, [], 0, "boot")
         assert set(d) == set(Desk().window().status(target(*BOTH)))
+
+
+def test_the_settler_of_a_dry_run_settles_nothing(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(settler, "build", lambda actor: built.append(actor) or 1 / 0)
+
+    async def life(dry_run):
+        cfg = config.load("paper", run__dir=str(tmp_path), execution__dry_run=dry_run)
+        actor = SimpleNamespace(cfg=cfg, stopped=asyncio.Event(), error=lambda *words: built.append(words))
+        actor.stopped.set()
+        await settler.main(actor)
+    asyncio.run(life(True))
+    assert built == []
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(life(False))
+    assert len(built) == 1
 
 
 class Reader:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ class TestStatus:
     def test_json_shape(self, cfg, space):
         one_market(space)
         document = json.loads(json.dumps(status_json(View(cfg).picture())))
-        assert list(document) == ["profile", "quoting", "halt_reason", "processes", "markets", "account", "settlement", "market_rtt", "guard"]
+        assert list(document) == ["profile", "dry_run", "quoting", "halt_reason", "processes", "markets", "account", "settlement", "market_rtt", "guard"]
         assert set(document["processes"][0]) == {"name", "state", "pid", "epoch", "cpu", "heartbeat_age_ms", "restarts", "busy_pct", "rss_mb",
                                                  "last_error", "stalls", "worst_stall_ms"}
         assert set(document["markets"][0]) == {"slug", "tau_s", "q_up", "up_bid", "up_ask", "live_orders", "frozen", "suspect", "gates", "reward_score"}
@@ -264,11 +265,26 @@ class TestArithmetic:
         ({"guard_allows": False, "guard_reasons": ("feed_user",)}, "guardian: feed_user"), ({"account_state": "reconciling"}, "account is reconciling"),
         ({"markets": (market(gates=("cutoff",)),)}, "no quotes wanted: cutoff"), ({"markets": ()}, "no quotes wanted: no window"),
         ({"halts": ("guard",)}, "no quotes wanted: no window"),
+        ({"halts": ("dry_run",)}, "no quotes wanted: no window"),
+        ({"halts": ("dry_run", "loss")}, "executor: loss"),
+        ({"halts": ("dry_run",), "markets": (MarketView("s", MARKET_ID, "open", 1.0, None, None, None, quotes=(QuoteView(0, 0, 0.5, 5),)),)},
+         "dry run: quotes are made, no order is sent"),
         ({"halts": ("venue_mode", "difference"), "venue_mode": "cancel_only"}, "executor: venue is cancel_only, difference"),
     ])
     def test_why_not_quoting(self, change, says):
         base = dict(account_state="ready", guard_allows=True, guard_reasons=(), core_state="RUN", executor_state="RUN", markets=())
         assert why_not_quoting(**base | change) == says
+
+
+def test_down_cancels_nothing_for_the_executor_of_a_dry_run(cfg, monkeypatch):
+    asked = []
+    monkeypatch.setattr(group, "able_to_ask", lambda cfg: cfg)
+    monkeypatch.setattr(group, "cancel_everything", lambda cfg: asked.append(cfg) or SimpleNamespace(cancelled=[], left=[], trouble=""))
+    monkeypatch.setenv("MMBOT_EXECUTION__DRY_RUN", "true")
+    group.Group(config.load("paper"))._cancel_from_here()
+    assert asked == [], "orders at the venue are another program's"
+    group.Group(cfg)._cancel_from_here()
+    assert asked == [cfg]
 
 
 def picture(quoting=True, halt_reason=None, panics=0, markets=(), **account) -> Picture:

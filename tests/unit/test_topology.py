@@ -83,3 +83,22 @@ def test_a_process_of_one_strategy_runs_only_with_it():
         cfg = config.load(strategy=strategy)
         assert ("programme" in {p.name for p in topology.processes("live", cfg)}) is runs
         assert Instance(cfg).environment("python")["MMBOT_AUTOSTART_PROGRAMME"] == str(runs).lower()
+
+
+def test_files_for_other_programs_need_a_directory(tmp_path):
+    assert "output" not in {p.name for p in topology.processes("live")} and BY_NAME["output"].optional and not BY_NAME["output"].writes
+    for directory, runs in ((None, False), (str(tmp_path), True)):
+        cfg = config.load(output={"dir": directory} if directory else {})
+        assert ("output" in {p.name for p in topology.processes("live", cfg)}) is runs
+        assert Instance(cfg).environment("python")["MMBOT_AUTOSTART_OUTPUT"] == str(runs).lower()
+
+
+def test_default_settings_start_what_runs_by_default():
+    assert [p.name for p in topology.processes("paper", config.load("paper"))] == [p.name for p in topology.processes("paper")]
+
+
+def test_a_process_may_load_its_settings_in_the_environment_it_gets(monkeypatch):
+    for name, value in Instance(config.load("paper")).environment("python").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MMBOT_CONFIG")
+    assert len([p for p in PROCESSES if p.optional]) > 3 and config.load("paper").profile == "paper", "no MMBOT_AUTOSTART_ variable is unknown"
