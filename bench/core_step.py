@@ -312,6 +312,8 @@ def show(title: str, rows: list[dict]) -> None:
     for row in rows:
         cells = [f"{row[s]['p50_ns']:,} / {row[s]['p99_ns']:,}" if s in row else "-" for s in r.STRATEGIES]
         print(f"{row['input']:26}{row['steps']:8,}" + "".join(f"{c:>15}" for c in cells))
+        if row["input"] == "ALL":
+            print(f"{'  of them changed quotes':26}{'':8}" + "".join(f"{row['changed'][s]:>15,}" for s in r.STRATEGIES))
 
 
 def verdict(row: dict) -> str:
@@ -354,7 +356,7 @@ def main() -> None:
         return
     show(f"every input is news, two windows quoted: ns p50 / p99 of the least of {ROUNDS} rounds", rows)
     if tape:
-        show(f"inputs of a running group as they came: ns p50 / p99 of the least of {ROUNDS} rounds", tape)
+        show(f"inputs of a running group in their mix: ns p50 / p99 of the least of {ROUNDS} rounds", tape)
     print(f"\nallocations in {steps:,} steps: {allocations}; a look at the clock ({clock_ns:.0f} ns) is taken off")
     for row in tape[-3:]:
         print(verdict(row))

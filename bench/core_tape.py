@@ -110,8 +110,11 @@ class Listener:
 
 
 def mmbot(*args: str, path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "--config", str(path)], cwd=ROOT, check=True, capture_output=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    """Run a command of the group. Errors: SystemExit with what it said."""
+    done = subprocess.run([sys.executable, "-m", "mmbot.cli.main", *args, "--config", str(path)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    if done.returncode:
+        raise SystemExit(f"mmbot {args[0]}: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def wait_for_quotes(space: Space) -> None:
@@ -131,8 +134,8 @@ def record(seconds: float, directory: Path, port: int) -> tuple[np.ndarray, dict
     path = directory / "bench.toml"
     path.write_text(CONFIG.format(dir=directory, port=port))
     cfg = config.load(path)
-    mmbot("up", path=path)
     try:
+        mmbot("up", path=path)
         space = Space(cfg.run.name)
         wait_for_quotes(space)
         listener = Listener(space, clock.sync(cfg.venue.clock_url))

@@ -22,6 +22,27 @@ from shm_layout.segment import Space
 from shm_layout.seqlock import SeqlockReader, SeqlockWriter
 
 DECISION, WRITE = 1 << core.DECISION_SHIFT, 1 << core.WRITE_SHIFT
+OTHER_SOURCES = (r.SRC_TIMER, r.SRC_OWN, r.SRC_PROGRAMME, r.SRC_MARKETS, r.SRC_ACCOUNT, r.SRC_GUARD, r.SRC_PARAMS)
+
+
+@njit
+def many(n, state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns):
+    """Steps with a book that moves, time that passes and, with the account, a fill each."""
+    for i in range(n):
+        now_ns, wall_ns = now_ns + 1_000_000, wall_ns + 1_000_000
+        market[0].bid_px_e4[0] = 4000 + 500 * (i & 1)
+        market[0].t_recv_ns = spot[0].t_recv_ns = oracle[0].t_recv_ns = market[0].t_pub_ns = now_ns
+        spot[0].bid = spot[0].ask = spot[0].ask + (1 if i & 1 else -1)
+        oracle[0].t_obs_ms = wall_ns // 1_000_000
+        if src == r.SRC_ACCOUNT:
+            for slot in range(r.MARKET_SLOTS):
+                account[0].position[slot].qty_up_u6 += 1_000
+        core.step(state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
+
+
+@njit
+def leaky(n):
+    return sum([np.ones(4 + i).sum() for i in range(n)])
 
 
 def story(seed=1, n=300):
@@ -54,20 +75,10 @@ class TestPure:
         first, again = story(), story()
         assert first == again and len(set(first)) > 50 and story(2) != first
 
-    def test_a_step_allocates_nothing(self):
-        world, slot = quoting()
+    @pytest.mark.parametrize("strategy", r.STRATEGIES)
+    def test_a_step_allocates_nothing(self, strategy):
+        world, slot = quoting(strategy=strategy, completion={"enabled": True, "from_s": 800.0}, rewards={"enabled": True}, capital={"sizing": "capital"})
         _nrt_python.memsys_enable_stats()
-
-        @njit
-        def many(n, state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns):
-            for i in range(n):
-                market[0].bid_px_e4[0] = 4000 + 500 * (i & 1)
-                core.step(state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
-
-        @njit
-        def leaky(n):
-            return sum([np.ones(4 + i).sum() for i in range(n)])
-
         leaky(1)
         before = rtsys.get_allocation_stats()
         leaky(100)
@@ -80,11 +91,15 @@ class TestPure:
             after = rtsys.get_allocation_stats()
             return after.alloc - before.alloc, after.mi_alloc - before.mi_alloc
 
-        for src, venue in ((r.SRC_MARKET, 1), (r.SRC_ORACLE, 1), (r.SRC_SPOT, 1), (r.SRC_SPOT, 2), (r.SRC_SPOT, 3), (r.SRC_TIMER, 1), (r.SRC_OWN, 1), (r.SRC_PROGRAMME, 1)):
+        world.account["position"][0, slot]["market_id"] = r.market_id(START_S, 900)
+        for src, venue in ((r.SRC_MARKET, 1), (r.SRC_ORACLE, 1), (r.SRC_SPOT, 1), (r.SRC_SPOT, 2), (r.SRC_SPOT, 3), *((src, 1) for src in OTHER_SOURCES)):
             world.spot["venue"] = venue
             allocations(1, src)
             assert allocations(2000, src) == allocations(1, src)
+        world.market["kind"], world.market["trade_size_u6"] = r.MK_TRADE, 1_000_000
+        assert allocations(2000, r.SRC_MARKET) == allocations(1, r.SRC_MARKET)
         assert int(world.state["decisions"][0]) > 1500
+        assert int(world.state["window"][0, slot]["fills"]["n"]) > 2000, "own fills were taken"
 
     def test_inputs_are_not_written(self):
         world, slot = quoting()
