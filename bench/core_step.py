@@ -1,6 +1,6 @@
 """How fast is the core's step: nanoseconds per input, strategy by strategy, every signal on.
 
-    python bench/core_step.py [--quick] [--json] [--seconds 20] [--inputs FILE]
+    python bench/core_step.py [--quick] [--json] [--seconds 15] [--inputs FILE]
 
 Two tables of `mmbot.core.step`. In the first every input is news, with two windows quoted and own orders in their books: what a kind of input can cost. In
 the second the inputs are those of a running group on the recorded tape (`core_tape`), in the mix in which its core got them; --quick leaves it out, --inputs
@@ -337,7 +337,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ask.add_argument("--quick", action="store_true", help="the first table alone, with fewer steps")
     ask.add_argument("--json", action="store_true", help="the same as data")
-    ask.add_argument("--seconds", type=float, default=20.0, help="of the running group")
+    ask.add_argument("--seconds", type=float, default=15.0, help="of the running group")
     ask.add_argument("--inputs", type=Path, help="file to keep the recorded inputs in")
     opt = ask.parse_args()
     _nrt_python.memsys_enable_stats()
