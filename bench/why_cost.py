@@ -27,10 +27,10 @@ def explaining(n, target, state, params, now_ns):
 
 
 @njit
-def deciding(n, state, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns):
+def deciding(n, state, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns):
     for i in range(n):
         market[0].bid_px_e4[0] = 4000 + 500 * (i & 1)
-        core.step(state, r.SRC_MARKET, market, oracle, spot, own, markets, account, guard, params, now_ns, wall_ns)
+        core.step(state, r.SRC_MARKET, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
 
 
 def per_call_ns(call, n: int, repeats: int = 9) -> float:
@@ -51,7 +51,7 @@ def main() -> None:
     world, slot = quoting()
     w, target = world, np.zeros(1, r.TARGET)
     decisions = int(w.state["decisions"][0])
-    whole = per_call_ns(lambda k: deciding(k, w.state, w.market, w.oracle, w.spot, w.own, w.markets, w.account, w.guard, w.params, w.now_ns, w.wall_ns), n // 4)
+    whole = per_call_ns(lambda k: deciding(k, w.state, w.market, w.oracle, w.spot, w.own, w.programme, w.markets, w.account, w.guard, w.params, w.now_ns, w.wall_ns), n // 4)
     made = int(w.state["decisions"][0]) - decisions
     explained = per_call_ns(lambda k: explaining(k, target, w.state, w.params, w.now_ns), n)
     print(f"explain: {explained:.1f} ns a decision; the step that decides: {whole:.0f} ns ({made / (9 * (n // 4)):.0%} of them decided); "
