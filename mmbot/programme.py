@@ -127,12 +127,12 @@ def evolve(p: Problem, fairs, lot: float, inventory: float = 0.0) -> tuple[np.nd
     ``lot``: size of one fill in units of q. Returns (inventory after each point, result in dollars per unit of q, marked at the last fair value).
     """
     held, cash, path = inventory, -inventory * fairs[0] if len(fairs) else 0.0, []
-    for i, fair in enumerate(fairs):
-        if i:
-            if fair <= bid and held + lot <= 1.0:
-                held, cash = held + lot, cash - lot * bid
-            elif fair >= ask and held - lot >= -1.0:
-                held, cash = held - lot, cash + lot * ask
+    bid, ask = -math.inf, math.inf
+    for fair in fairs:
+        if fair <= bid and held + lot <= 1.0:
+            held, cash = held + lot, cash - lot * bid
+        elif fair >= ask and held - lot >= -1.0:
+            held, cash = held - lot, cash + lot * ask
         found = solve(replace(p, fair=float(fair), inventory=held))
         bid, ask = fair - found.bid_offset, fair + found.ask_offset
         path.append(held)

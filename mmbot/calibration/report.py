@@ -6,7 +6,6 @@ Can go wrong: plotly is absent (UserError names the extra).
 
 import html
 
-import numpy as np
 
 from mmbot.calibration import judge, scores
 from mmbot.calibration.run import Result, Verdict

@@ -12,7 +12,6 @@ from mmbot.core.state import BLOCK_T, INFO_T, MARKET_T, PARAMS_T, POSITION_T, ST
 from mmbot.signals import (
     anchors, dislocation, ema, fills, lead_lag, markout, micro_price, momentum, path, phase, reference, regime, rolling, spike, toxicity,
 )
-from shm_layout import records as r
 from shm_layout.atomics import kernel
 
 

@@ -17,6 +17,7 @@ import psutil
 from mmbot import clock, config, topology
 from mmbot.errors import UserError
 from mmbot.execution.keyfiles import read_secret
+from mmbot.execution.rate import TIERS
 from mmbot.ops import warm
 from mmbot.ops.doctor_venue import VENUE_S, account_findings, time_service, venue_findings
 from mmbot.ops.finding import Finding
@@ -171,6 +172,14 @@ def _key_files(cfg) -> Iterator[Finding]:
                 yield Finding("fail", f"account.{name}", str(e), "do what the line says; the bot does not read the file as it is")
 
 
+def rate_finding(account) -> Finding:
+    """The rate tier that the venue has named to the executor, and what is left of it (``account``: ACCOUNT)."""
+    tier = int(account["tier"])
+    if not 0 <= tier < len(TIERS):
+        return Finding("ok", "rate tier", "not said yet: the venue names it with the first order")
+    return Finding("ok", "rate tier", f"{TIERS[tier].name}, {int(account['order_tokens'])} order and {int(account['cancel_tokens'])} cancel tokens")
+
+
 def _venue(cfg) -> Iterator[Finding]:
     found, who = account_findings(cfg)
     yield from found
@@ -185,7 +194,4 @@ def _venue(cfg) -> Iterator[Finding]:
         return
     yield from asyncio.run(venue_findings(cfg, who, wall))
     if is_up(cfg) and (account := View(cfg).latest("account")) is not None:
-        tier = int(account["tier"])
-        name = TIERS[tier].name if 0 <= tier < len(TIERS) else ""
-        yield Finding("ok", "rate tier", f"{name}, {int(account['order_tokens'])} order and {int(account['cancel_tokens'])} cancel tokens" if name
-                      else "not said yet: the venue names it with the first order")
+        yield rate_finding(account)

@@ -16,7 +16,7 @@ import msgspec
 from mmbot.sim.auth import address_word, keccak
 from mmbot.sim.engine import Exchange, Market
 from mmbot.sim.http import ApiError, Request
-from shm_layout.records import DOWN, UP
+from shm_layout.records import UP
 
 COLLATERAL = "0xC011a7E12a19f7B1f670d46F03B03f3342E82DFB"
 TOKENS_V1, TOKENS_V2 = "0x4D97DCd97eC945f40cF65F87097ACe5EA0476045", "0x006F54F7f9A22e0000CC2AB60031000000ae9fEF"

@@ -1,9 +1,12 @@
 """Token buckets: burst, rate, reserve, overdraft; the time is passed in."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbot.execution.rate import NS, STANDARD, TIERS, RateBudget, TokenBucket
+from mmbot.ops.doctor import rate_finding
+from shm_layout import records as r
 
 
 def test_starts_full():
@@ -98,3 +101,11 @@ class TestBudget:
     def test_a_small_bucket_is_shared(self):
         b = RateBudget((40, 60, 10, 12), 40, 40)
         assert b.cancels.for_safety(0) == 6 and b.cancels.available(0) == 2
+
+
+def test_the_doctor_names_the_tier_that_the_venue_has_told():
+    account = np.zeros((), r.ACCOUNT)
+    account["tier"], account["order_tokens"], account["cancel_tokens"] = 0, 57, 119
+    assert rate_finding(account).detail == f"{TIERS[0].name}, 57 order and 119 cancel tokens"
+    account["tier"] = -1
+    assert rate_finding(account).detail.startswith("not said yet")

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pyflakes import checker, messages
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("shm_layout", "mmbot", "procs")
@@ -126,6 +127,19 @@ def test_functions_fit_on_a_screen(path):
     assert not long
 
 
+def test_every_name_is_defined_and_every_import_used():
+    """pyflakes, where it is not told otherwise (noqa) on the line itself."""
+    wrong = []
+    for path in (*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("bench/*.py")):
+        if "node_modules" in path.parts:
+            continue
+        lines = path.read_text().splitlines()
+        found = checker.Checker(ast.parse(path.read_text()), rel(path)).messages
+        wrong += [str(m) for m in found if isinstance(m, (messages.UndefinedName, messages.UndefinedLocal, messages.UnusedImport, messages.UnusedVariable))
+                  and "noqa" not in lines[m.lineno - 1]]
+    assert not wrong
+
+
 def test_servers_bind_to_loopback():
     for path in SOURCES:
         assert "0.0.0.0" not in path.read_text(), rel(path)
@@ -144,6 +158,10 @@ def test_no_machine_paths_or_unfinished_marks():
 
 class TestTheRulesThemselves:
     """Each rule must fail when it is broken: the checkers see the sins they look for."""
+
+    def test_an_undefined_name_is_seen(self):
+        found = checker.Checker(ast.parse("def f(x):\n    return x + TIERS[0]")).messages
+        assert [type(m) for m in found] == [messages.UndefinedName]
 
     @pytest.mark.parametrize("sin", ["import time\nx = time.time()", "from time import monotonic_ns", "import datetime\ndatetime.now()",
                                      "import time\nf = time.perf_counter_ns"])
