@@ -249,7 +249,7 @@ def test_no_decision_mixes_two_versions_while_another_process_changes_them_every
     for d in decisions:
         if d["n_quotes"]:
             assert quote_sizes(d) == kinds[int(d["params_version"])]
-    assert turns >= ENOUGH_TURNS and quoted >= ENOUGH_QUOTED, (turns, quoted)
+    assert turns >= ENOUGH_TURNS and quoted >= ENOUGH_QUOTED, (int(turns), int(quoted), r.gate_names(int(decisions[-1]["gates"])))
     assert {int(d["params_version"]) for d in decisions} == set(kinds)
     assert applied(desk)["changes"] > turns
 
