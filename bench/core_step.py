@@ -197,6 +197,7 @@ def _fill(rec, i, now, wall):
     position, token = rec["position"][0, r.slot_of(START_S, 900)], ("up", "down")[i & 1]
     position[f"qty_{token}_u6"] += 1_000
     position[f"cost_{token}_u6"] += 490
+    position[f"fills_{token}"] += 1
 
 
 def _guard(rec, i, now, wall):

@@ -225,14 +225,14 @@ TARGET = _record("TARGET", [
 #: ``pending`` booked shares that are not CONFIRMED (matched + mined), sales negative; ``open`` what may still fill by bids. ``reserve_up``,
 #: ``reserve_down`` how much worse than booked the result is if Up, Down comes and those trades fail that were welcome. ``worst_u6``
 #: dollars that can still be lost, the greatest over both outcomes, over every set of trades that are not final failing, and over every set of
-#: orders filling that is not provably over (resting, under way, of unknown fate, cancel in flight).
+#: orders filling that is not provably over (resting, under way, of unknown fate, cancel in flight). ``fills``: how many own legs of trades are booked.
 POSITION = _record("POSITION", [
     ("market_id", _I), ("qty_up_u6", _I), ("qty_down_u6", _I), ("cost_up_u6", _I), ("cost_down_u6", _I),
     ("pending_up_u6", _I), ("pending_down_u6", _I), ("mined_up_u6", _I), ("mined_down_u6", _I),
     ("confirmed_up_u6", _I), ("confirmed_down_u6", _I), ("failed_up_u6", _I), ("failed_down_u6", _I),
     ("sellable_up_u6", _I), ("sellable_down_u6", _I), ("open_up_u6", _I), ("open_down_u6", _I),
-    ("live_orders", _I), ("worst_u6", _I), ("realized_u6", _I), ("reserve_up_u6", _I), ("reserve_down_u6", _I),
-], 176)
+    ("live_orders", _I), ("worst_u6", _I), ("realized_u6", _I), ("reserve_up_u6", _I), ("reserve_down_u6", _I), ("fills_up", _I), ("fills_down", _I),
+], 192)
 
 #: The account as the executor knows it. ``halts`` HALT_BIT bits, 0 when orders may be wanted; ``venue_mode`` VENUE_MODE code and until when
 #: it was announced to last (0: unknown); ``tier`` index of the venue's rate tier (-1: not seen); ``user_deaf`` grows each time the venue
@@ -247,7 +247,7 @@ ACCOUNT = _record("ACCOUNT", [
     ("venue_mode", _I), ("venue_mode_until_ns", _I), ("tier", _I), ("order_tokens", _I), ("cancel_tokens", _I),
     ("user_deaf", _I), ("difference_since_ns", _I), ("reversed", _I), ("spread_u6", _I), ("adverse_u6", _I), ("rebate_u6", _I),
     ("scoring", _I), ("late", _I), ("late_u6", _I), ("position", POSITION, (MARKET_SLOTS,)),
-], 240 + 8 * 176)
+], 240 + 8 * 192)
 
 #: Solution of the linear programme for one window: how far the bid lies under the fair value of Up and the ask over it (dollars of Up),
 #: and the base spread it was solved with. ``t_ns`` is when it was solved last, kept when a later attempt fails; ``period_ns`` the time between attempts.

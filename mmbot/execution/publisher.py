@@ -13,7 +13,7 @@ from shm_layout.records import ACCOUNT, BUY, MARKET_SLOTS, MAX_OWN, ORDER_EVENT,
 
 NO_CAUSE = (0, 0, 0, 0, 0, 0, 0)
 _NO_SHARES = (*(0,) * 12, -1, -1)
-_NOTHING = (*_NO_SHARES, *(0,) * 7)
+_NOTHING = (*_NO_SHARES, *(0,) * 9)
 _EMPTY = (0,) * (POSITION.itemsize // 8)
 _LIVE = POSITION.names.index("live_orders")
 _OWN_WORDS = OWN_ORDER.itemsize // 8
@@ -26,7 +26,7 @@ assert ACCOUNT.names == ("t_update_ns", "state", "halts", "user_ok", "cash_u6", 
 assert POSITION.names == ("market_id", "qty_up_u6", "qty_down_u6", "cost_up_u6", "cost_down_u6", "pending_up_u6", "pending_down_u6",
                           "mined_up_u6", "mined_down_u6", "confirmed_up_u6", "confirmed_down_u6", "failed_up_u6", "failed_down_u6",
                           "sellable_up_u6", "sellable_down_u6", "open_up_u6", "open_down_u6", "live_orders", "worst_u6", "realized_u6",
-                          "reserve_up_u6", "reserve_down_u6")
+                          "reserve_up_u6", "reserve_down_u6", "fills_up", "fills_down")
 assert OWN.names == ("market_id", "slot", "n", "t_update_ns", "order") and OWN_ORDER.names == ("token", "side", "px_e4", "size_u6", "t_sent_ns")
 assert ORDER_EVENT.names == ("kind", "t_ns", "market_id", "token", "side", "level", "px_e4", "size_u6", "filled_u6", "status", "reason",
                              "http_status", "pooled", "params_version", "deadline_ns", "t_exch_ns", "t_recv_ns", "t_pub_ns", "t_poll_ns", "t_decide_ns",
@@ -40,9 +40,9 @@ def position_row(window: Window, positions: Positions) -> tuple[tuple, int]:
         return (window.market_id, *_NOTHING), 0
     orders = of_orders(window.orders, window.external, tail=window.tail)
     if p is None:
-        return (window.market_id, *_NO_SHARES, *orders.buy_u6, len(window.orders), max(orders.if_u6), 0, 0, 0), orders.reserved_u6
+        return (window.market_id, *_NO_SHARES, *orders.buy_u6, len(window.orders), max(orders.if_u6), 0, 0, 0, 0, 0), orders.reserved_u6
     return (window.market_id, *p.qty_u6, *p.cost_u6, *p.pending_u6, *p.net_u6[MINED], *p.net_u6[CONFIRMED], *p.failed_u6, *p.sellable_u6,
-            *orders.buy_u6, len(window.orders), p.worst_u6(*orders.if_u6), p.realized_u6, *p.reserve_u6), orders.reserved_u6
+            *orders.buy_u6, len(window.orders), p.worst_u6(*orders.if_u6), p.realized_u6, *p.reserve_u6, *p.fills), orders.reserved_u6
 
 
 def account_row(head: tuple, cash_u6: int, tail: tuple, venue: tuple, windows: list[Window | None], positions: Positions) -> list[int]:

@@ -40,17 +40,18 @@ class Position:
     """One window. Index 0 is Up, 1 is Down; all in 1e-6 shares or dollars.
 
     bought, sold: shares; paid, got: dollars for them (without fees). net[state]: shares by state of their trade, sales negative.
-    failed: shares taken back. reserve[w]: how much worse than booked the result is if outcome w comes and exactly those trades fail that
+    failed: shares taken back. fills: legs that count. reserve[w]: how much worse than booked the result is if outcome w comes and exactly those trades fail that
     were welcome. sellable: what the venue's balance says can be sold, -1 when it was not asked. outcome: winning index once known.
     """
 
-    __slots__ = ("market_id", "bought_u6", "paid_u6", "sold_u6", "got_u6", "fees_u6", "net_u6", "failed_u6", "reserve_u6", "sellable_u6", "outcome")
+    __slots__ = ("market_id", "bought_u6", "paid_u6", "sold_u6", "got_u6", "fees_u6", "net_u6", "failed_u6", "fills", "reserve_u6", "sellable_u6", "outcome")
 
     def __init__(self, market_id: int):
         self.market_id = market_id
         self.bought_u6, self.paid_u6, self.sold_u6, self.got_u6 = [0, 0], [0, 0], [0, 0], [0, 0]
         self.net_u6 = [[0, 0], [0, 0], [0, 0]]
         self.failed_u6, self.reserve_u6, self.sellable_u6 = [0, 0], [0, 0], [-1, -1]
+        self.fills = [0, 0]
         self.fees_u6 = 0
         self.outcome = NO_OUTCOME
 
@@ -213,6 +214,7 @@ class Positions:
         shares[token] += sign * size
         money[token] += sign * cash
         p.net_u6[leg.state][token] += sign * (size if side == BUY else -size)
+        p.fills[token] += sign
         p.fees_u6 += sign * fee
         if leg.state != CONFIRMED:
             for outcome in (UP, DOWN):

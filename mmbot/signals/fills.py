@@ -2,7 +2,8 @@
 
 Owns: the FILLS record, a ring of the newest fills in Up terms, and the position they were read from. Written by `take`, read by `toxicity` and `markout`.
 Can go wrong: an account that is read anew after a start tells of shares, not of fills: the first position seen is where counting begins (`begin`). Shares taken back
-because a trade failed, and sets merged, are no fills. Several fills that arrive in one account are one fill here. Fees of a taker are part of its price.
+because a trade failed, sets merged and terms corrected are no fills. How many there were is what the account counts: those of one token that arrive in one account
+have their average price and equal parts; a trade of that token that fails in the same account hides them. Fees of a taker are part of its price.
 """
 
 import numpy as np
@@ -15,7 +16,8 @@ FILLS_N = 256
 #: ``side`` +1: we are longer Up by it (bought Up or sold Down), -1: shorter. ``px`` dollars of Up, ``shares`` greater than 0.
 FILL = np.dtype([("t_ns", "<i8"), ("side", "<i8"), ("token", "<i8"), ("px", "<f8"), ("shares", "<f8")])
 FILLS = np.dtype([
-    ("n", "<i8"), ("qty_u6", "<i8", (2,)), ("cost_u6", "<i8", (2,)), ("failed_u6", "<i8", (2,)), ("realized_u6", "<i8"), ("of", FILL, (FILLS_N,)),
+    ("n", "<i8"), ("qty_u6", "<i8", (2,)), ("cost_u6", "<i8", (2,)), ("failed_u6", "<i8", (2,)), ("legs", "<i8", (2,)), ("realized_u6", "<i8"),
+    ("of", FILL, (FILLS_N,)),
 ])
 FILL_T, FILLS_T, POSITION_T = from_dtype(FILL), from_dtype(FILLS), from_dtype(r.POSITION)
 
@@ -26,6 +28,7 @@ def _keep(fills, position, ours):
     fills.qty_u6[r.UP], fills.qty_u6[r.DOWN] = (position.qty_up_u6, position.qty_down_u6) if ours else (0, 0)
     fills.cost_u6[r.UP], fills.cost_u6[r.DOWN] = (position.cost_up_u6, position.cost_down_u6) if ours else (0, 0)
     fills.failed_u6[r.UP], fills.failed_u6[r.DOWN] = (position.failed_up_u6, position.failed_down_u6) if ours else (0, 0)
+    fills.legs[r.UP], fills.legs[r.DOWN] = (position.fills_up, position.fills_down) if ours else (0, 0)
     fills.realized_u6 = position.realized_u6 if ours else 0
 
 
@@ -48,11 +51,20 @@ def push(fills, token, qty_u6, px, t_ns):
     fills.n += 1
 
 
+@njit(void(FILLS_T, int64, int64, float64, int64, int64), cache=True)
+def _push_all(fills, token, qty_u6, px, legs, t_ns):
+    """Write down ``qty_u6`` shares of a token as so many fills at the same price; none (0 or less): the shares moved without a trade."""
+    legs = min(legs, FILLS_N)
+    for i in range(legs):
+        push(fills, token, qty_u6 * (i + 1) // legs - qty_u6 * i // legs, px, t_ns)
+
+
 @njit(void(FILLS_T, POSITION_T, int64), cache=True)
 def _compare(fills, position, t_ns):
     """Write down the fills between the position remembered and this one."""
     up, down = position.qty_up_u6 - fills.qty_u6[r.UP], position.qty_down_u6 - fills.qty_u6[r.DOWN]
     spent_up, spent_down = position.cost_up_u6 - fills.cost_u6[r.UP], position.cost_down_u6 - fills.cost_u6[r.DOWN]
+    legs_up, legs_down = position.fills_up - fills.legs[r.UP], position.fills_down - fills.legs[r.DOWN]
     if up < 0 and down < 0:                 # a merge takes as many of both
         merged = min(-up, -down)
         up, down = up + merged, down + merged
@@ -61,11 +73,11 @@ def _compare(fills, position, t_ns):
     if position.failed_down_u6 != fills.failed_u6[r.DOWN]:
         down = 0
     if up != 0 and down != 0:               # both at once: what each cost; of a sale only the average cost is known
-        push(fills, r.UP, up, spent_up / up, t_ns)
-        push(fills, r.DOWN, down, spent_down / down, t_ns)
+        _push_all(fills, r.UP, up, spent_up / up, legs_up, t_ns)
+        _push_all(fills, r.DOWN, down, spent_down / down, legs_down, t_ns)
     elif up != 0 or down != 0:              # cost less result is what was paid, however cost is averaged
-        token, qty = (r.UP, up) if up != 0 else (r.DOWN, down)
-        push(fills, token, qty, (spent_up + spent_down - position.realized_u6 + fills.realized_u6) / qty, t_ns)
+        token, qty, legs = (r.UP, up, legs_up) if up != 0 else (r.DOWN, down, legs_down)
+        _push_all(fills, token, qty, (spent_up + spent_down - position.realized_u6 + fills.realized_u6) / qty, legs, t_ns)
 
 
 @njit(int64(FILLS_T, POSITION_T, int64), cache=True)

@@ -84,8 +84,8 @@ class World:
         m["trade_side"], m["trade_size_u6"], m["trade_px_e4"] = side, round(shares * 1e6), px_e4
         return self.step(r.SRC_MARKET)
 
-    def fill(self, slot, token=r.UP, shares=10.0, px=0.5):
-        """The account shows a buy (sale: negative shares) that it did not show before."""
+    def fill(self, slot, token=r.UP, shares=10.0, px=0.5, fills=1):
+        """The account shows a buy (sale: negative shares) that it did not show before, made of ``fills`` trades."""
         p, name = self.account["position"][0, slot], ("up", "down")[token]
         if p["market_id"] != self.markets["row"][0, slot]["market_id"]:
             p["market_id"] = self.markets["row"][0, slot]["market_id"]
@@ -98,6 +98,7 @@ class World:
             p[f"cost_{name}_u6"] -= freed
             p["realized_u6"] += round(-size * px) - freed
         p[f"qty_{name}_u6"] += size
+        p[f"fills_{name}"] += fills
         self.account["t_update_ns"] = self.now_ns
         return self.step(r.SRC_ACCOUNT)
 

@@ -37,6 +37,7 @@ def many(n, state, src, market, oracle, spot, own, programme, markets, account, 
         if src == r.SRC_ACCOUNT:
             for slot in range(r.MARKET_SLOTS):
                 account[0].position[slot].qty_up_u6 += 1_000
+                account[0].position[slot].fills_up += 1
         core.step(state, src, market, oracle, spot, own, programme, markets, account, guard, params, now_ns, wall_ns)
 
 

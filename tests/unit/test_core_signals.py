@@ -162,6 +162,12 @@ class TestFlow:
         run(world, 2)
         assert world.view(slot)["toxic"] == 0
 
+    def test_fills_that_arrive_in_one_account_are_a_run_too(self):
+        for fills, toxic in ((2, 0), (3, 1)):
+            world, slot = quoting(100.0)
+            world.fill(slot, r.DOWN, 15, 0.5, fills)
+            assert (world.view(slot)["toxic"], world.state["window"]["fills"]["n"][0, slot]) == (toxic, fills)
+
     def test_fills_on_both_sides_are_not(self):
         world, slot = quoting()
         for token in (r.UP, r.DOWN, r.UP, r.UP):

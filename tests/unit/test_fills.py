@@ -118,13 +118,14 @@ class TestStates:
         trade = w.venue.fill(order_id, TWENTY)
         p = w.position()
         assert (p["qty_up_u6"], p["pending_up_u6"], p["mined_up_u6"], p["confirmed_up_u6"]) == (TWENTY, TWENTY, 0, 0)
+        assert (p["fills_up"], p["fills_down"]) == (1, 0)
         assert p["reserve_up_u6"] == 10_000_000 and p["reserve_down_u6"] == 0 and w.account()["cash_u6"] == cash - 10_000_000
         w.say_trade(order_id, trade, TWENTY, r.TS_MINED)
         assert (w.position()["pending_up_u6"], w.position()["mined_up_u6"]) == (TWENTY, TWENTY)
         w.say_trade(order_id, trade, TWENTY, r.TS_FAILED)
         p, a = w.position(), w.account()
         assert (p["qty_up_u6"], p["cost_up_u6"], p["pending_up_u6"], p["failed_up_u6"], p["worst_u6"]) == (0, 0, 0, TWENTY, 0)
-        assert a["cash_u6"] == cash and a["reversed"] == 1 and a["fills"] == 0 and a["realized_u6"] == 0
+        assert a["cash_u6"] == cash and a["reversed"] == 1 and a["fills"] == p["fills_up"] == p["fills_down"] == 0 and a["realized_u6"] == 0
         assert r.OE_REVERSED in w.kinds() and w.report.events["reversals"] == 1 and "fill_failed" in w.report.errors
 
     def test_confirmed_is_final_and_a_contradiction_is_said(self, w):

@@ -224,7 +224,7 @@ def books(p: Positions) -> dict:
     pos = p.position(M)
     return {"bought": pos.bought_u6, "paid": pos.paid_u6, "sold": pos.sold_u6, "got": pos.got_u6, "fees": pos.fees_u6, "net": pos.net_u6,
             "failed": pos.failed_u6, "reserve": pos.reserve_u6, "qty": pos.qty_u6, "cost": pos.cost_u6, "realized": pos.realized_u6,
-            "worst": pos.worst_u6(), "fills": p.fills, "reversed": p.reversed, "conflicts": p.conflicts, "volume": p.volume_u6,
+            "worst": pos.worst_u6(), "legs": pos.fills, "fills": p.fills, "reversed": p.reversed, "conflicts": p.conflicts, "volume": p.volume_u6,
             "spent": p.spent_u6, "all_fees": p.fees_u6, "pending": p.pending_cash_u6(), "range": [p.share_range_u6(M, t) for t in (UP, DOWN)]}
 
 

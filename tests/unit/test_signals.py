@@ -270,10 +270,10 @@ class TestToxicFills:
 
 
 class TestFills:
-    def position(self, up=0, down=0, cost_up=0, cost_down=0, realized=0, failed_up=0):
+    def position(self, up=0, down=0, cost_up=0, cost_down=0, realized=0, failed_up=0, fills=(0, 0)):
         p = one(r.POSITION)
         p["qty_up_u6"], p["qty_down_u6"], p["cost_up_u6"], p["cost_down_u6"] = up, down, cost_up, cost_down
-        p["realized_u6"], p["failed_up_u6"] = realized, failed_up
+        p["realized_u6"], p["failed_up_u6"], (p["fills_up"], p["fills_down"]) = realized, failed_up, fills
         return p
 
     def read(self, *positions):
@@ -285,26 +285,40 @@ class TestFills:
 
     def test_each_kind_in_up_terms(self):
         M = 1_000_000
-        assert self.read(self.position(), self.position(up=10 * M, cost_up=4 * M)) == [(1, r.UP, 0.4, 10)]
-        assert self.read(self.position(), self.position(down=10 * M, cost_down=4 * M)) == [(-1, r.DOWN, 0.6, 10)]
-        assert self.read(self.position(10 * M, cost_up=4 * M), self.position(5 * M, cost_up=2 * M, realized=M)) == [(-1, r.UP, 0.6, 5)]
-        assert self.read(self.position(down=10 * M, cost_down=4 * M), self.position(down=5 * M, cost_down=2 * M, realized=M)) == [(1, r.DOWN, 0.4, 5)]
-        both = self.read(self.position(), self.position(10 * M, 20 * M, 4 * M, 10 * M))
+        assert self.read(self.position(), self.position(up=10 * M, cost_up=4 * M, fills=(1, 0))) == [(1, r.UP, 0.4, 10)]
+        assert self.read(self.position(), self.position(down=10 * M, cost_down=4 * M, fills=(0, 1))) == [(-1, r.DOWN, 0.6, 10)]
+        assert self.read(self.position(10 * M, cost_up=4 * M), self.position(5 * M, cost_up=2 * M, realized=M, fills=(1, 0))) == [(-1, r.UP, 0.6, 5)]
+        assert self.read(self.position(down=10 * M, cost_down=4 * M), self.position(down=5 * M, cost_down=2 * M, realized=M, fills=(0, 1))) == [(1, r.DOWN, 0.4, 5)]
+        both = self.read(self.position(), self.position(10 * M, 20 * M, 4 * M, 10 * M, fills=(1, 1)))
         assert both == [(1, r.UP, 0.4, 10), (-1, r.DOWN, 0.5, 20)]
 
     def test_a_buy_after_a_sale_has_its_own_price_although_cost_is_averaged(self):
         """Bought 10 at 0.40, sold 5 at 0.60, bought 10 at 0.50: 15 left at the average of 0.45."""
         p, steps = Position(1), []
-        for bought, paid, sold, got in ((10, 4, 0, 0), (10, 4, 5, 3), (20, 9, 5, 3)):
+        for n, (bought, paid, sold, got) in enumerate(((10, 4, 0, 0), (10, 4, 5, 3), (20, 9, 5, 3)), 1):
             p.bought_u6[0], p.paid_u6[0], p.sold_u6[0], p.got_u6[0] = (v * 1_000_000 for v in (bought, paid, sold, got))
-            steps.append(self.position(up=p.qty_u6[0], cost_up=p.cost_u6[0], realized=p.realized_u6))
+            steps.append(self.position(up=p.qty_u6[0], cost_up=p.cost_u6[0], realized=p.realized_u6, fills=(n, 0)))
         assert self.read(self.position(), *steps) == [(1, r.UP, 0.4, 10), (-1, r.UP, 0.6, 5), (1, r.UP, 0.5, 10)]
+
+    def test_fills_of_one_account_are_as_many_as_it_counts(self):
+        M = 1_000_000
+        start = self.position(10 * M, cost_up=4 * M, fills=(1, 0))
+        assert self.read(start, self.position(40 * M, cost_up=19 * M, fills=(4, 0))) == [(1, r.UP, 0.5, 10)] * 3
+        assert self.read(start, self.position(20 * M, 9 * M, 8 * M, 3 * M, fills=(3, 3))) == [(1, r.UP, 0.4, 5)] * 2 + [(-1, r.DOWN, round(2 / 3, 6), 3)] * 3
+        sold = self.read(self.position(30 * M, cost_up=12 * M, fills=(1, 0)), self.position(20 * M, cost_up=8 * M, realized=M, fills=(3, 0)))
+        assert sold == [(-1, r.UP, 0.5, 5)] * 2
+        odd = self.read(self.position(), self.position(up=10, cost_up=5, fills=(3, 0)))
+        assert sum(x[3] for x in odd) == pytest.approx(10e-6) and len(odd) == 3, "no share is lost"
+        assert len(self.read(self.position(), self.position(up=10 * M, cost_up=5 * M, fills=(5000, 0)))) == fills.FILLS_N
+
+    def test_a_correction_of_terms_is_no_fill(self):
+        assert self.read(self.position(10_000_000, cost_up=4_000_000, fills=(2, 0)), self.position(9_000_000, cost_up=3_600_000, fills=(2, 0))) == []
 
     def test_merges_failed_trades_and_news_of_nothing_are_no_fills(self):
         M = 1_000_000
         held = self.position(10 * M, 10 * M, 4 * M, 5 * M)
         assert self.read(held, self.position(3 * M, 3 * M, 1 * M, 2 * M, realized=1)) == []
-        assert self.read(held, self.position(5 * M, 10 * M, 2 * M, 5 * M, failed_up=5 * M)) == []
+        assert self.read(held, self.position(5 * M, 10 * M, 2 * M, 5 * M, failed_up=5 * M, fills=(-1, 0))) == []
         assert self.read(held, held) == []
 
     def test_what_is_held_at_the_start_was_no_fill(self):
