@@ -368,7 +368,7 @@ def explained(error: ValidationError, prefix: str = "", model: type[BaseModel] |
             near = difflib.get_close_matches(key, known(model) if model else [prefix + k for k in known(Strategy)], 1, 0.0)
             lines.append(f"unknown key {key!r}; the nearest valid key is {near[0]!r}")
         elif e["type"] == "value_error":
-            lines.append(f"{key.rstrip('.')}: {e['ctx']['error']}")
+            lines.append(f"{key.rstrip('.')}: {e['ctx']['error']}".removeprefix(": "))
         else:
             shown = "" if key.startswith("account.") else f" (got {e.get('input')!r})"
             lines.append(f"{key}: {e['msg']}{shown}")
