@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linprog
 
+from mmbot.inventory import simulated
 from shm_layout import records as r
 
 #: time constant of the volatility's average that sets how often the programme is solved
@@ -121,22 +122,51 @@ def for_inventories(p: Problem, inventories) -> list[Solution]:
     return [solve(replace(p, inventory=float(np.clip(q, -1, 1)))) for q in inventories]
 
 
-def evolve(p: Problem, fairs, lot: float, inventory: float = 0.0) -> tuple[np.ndarray, float]:
+@dataclass(frozen=True)
+class Path:
+    """A hypothetical inventory (q) after each point, the result (dollars per unit of q, marked at that point) and the dollars traded there; which limits ended
+    it ([]: none) and how it performed."""
+    inventory: np.ndarray
+    result: np.ndarray
+    traded: np.ndarray
+    broken: list[str]
+    performance: simulated.Performance
+
+
+def evolve_within(p: Problem, fairs, lot: float, limits: simulated.Limits, step_s: float, inventory: float = 0.0, capital: float = 1.0) -> Path:
     """A hypothetical inventory along a path of fair values, without a trade: quotes solved at each point fill when the next fair value touches them.
 
-    ``lot``: size of one fill in units of q. Returns (inventory after each point, result in dollars per unit of q, marked at the last fair value).
+    ``lot``: size of one fill in units of q; ``step_s``: seconds between points; ``capital``: dollars per unit of q, for the turnover. When a limit is
+    broken quoting ends: what is held then stays, and goes on being marked.
     """
-    held, cash, path = inventory, -inventory * fairs[0] if len(fairs) else 0.0, []
-    bid, ask = -math.inf, math.inf
+    held, cash, broken, bid, ask = inventory, -inventory * fairs[0] if len(fairs) else 0.0, [], None, None
+    rows: list[tuple[float, float, float]] = []
     for fair in fairs:
-        if fair <= bid and held + lot <= 1.0:
+        before = cash
+        if bid is not None and fair <= bid and held + lot <= 1.0:
             held, cash = held + lot, cash - lot * bid
-        elif fair >= ask and held - lot >= -1.0:
+        elif ask is not None and fair >= ask and held - lot >= -1.0:
             held, cash = held - lot, cash + lot * ask
+        rows.append((held, cash + held * fair, abs(cash - before)))
+        if not broken and limits != simulated.Limits():
+            broken = limits.broken(_performance(rows, step_s, capital))
+        if broken:
+            bid = ask = None
+            continue
         found = solve(replace(p, fair=float(fair), inventory=held))
         bid, ask = fair - found.bid_offset, fair + found.ask_offset
-        path.append(held)
-    return np.array(path), float(cash + held * fairs[-1]) if len(fairs) else 0.0
+    path = np.array(rows).reshape(-1, 3)
+    return Path(path[:, 0], path[:, 1], path[:, 2], broken, _performance(rows, step_s, capital))
+
+
+def _performance(rows, step_s: float, capital: float) -> simulated.Performance:
+    return simulated.measure([row[1] for row in rows[1:]], [row[2] for row in rows[1:]], step_s, capital)
+
+
+def evolve(p: Problem, fairs, lot: float, inventory: float = 0.0) -> tuple[np.ndarray, float]:
+    """`evolve_within` no limits. Returns (inventory after each point, result in dollars per unit of q, marked at the last fair value)."""
+    path = evolve_within(p, fairs, lot, simulated.Limits(), 1.0, inventory)
+    return path.inventory, float(path.result[-1]) if len(fairs) else 0.0
 
 
 class Solver:

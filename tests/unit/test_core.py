@@ -102,6 +102,19 @@ class TestPure:
         assert int(world.state["decisions"][0]) > 1500
         assert int(world.state["window"][0, slot]["fills"]["n"]) > 2000, "own fills were taken"
 
+    @pytest.mark.parametrize("strategy", r.STRATEGIES)
+    def test_a_step_takes_microseconds(self, strategy):
+        """The least of some rounds, since others use the CPU too; `bench/core_step.py` has the figures. Interpreted it would take a hundred times as long."""
+        w, _ = quoting(strategy=strategy)
+        args = (w.state, r.SRC_MARKET, w.market, w.oracle, w.spot, w.own, w.programme, w.markets, w.account, w.guard, w.params, w.now_ns, w.wall_ns)
+        many(1, *args)
+        took = []
+        for _ in range(20):
+            begin = mono_ns()
+            many(500, *args)
+            took.append((mono_ns() - begin) / 500)
+        assert min(took) < 20_000, took
+
     def test_inputs_are_not_written(self):
         world, slot = quoting()
         inputs = (world.market, world.oracle, world.spot, world.own, world.programme, world.markets, world.account, world.guard, world.params)

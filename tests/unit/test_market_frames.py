@@ -510,6 +510,15 @@ def test_the_stated_top_of_best_bid_ask_is_checked_too(feed):
     assert feed.bad[0][0] == "top_refused"
 
 
+def test_depth_and_mid_of_the_whole_book_are_ours_without_an_aggregate(feed):
+    """What an aggregated book would say: every level of both tokens with its size, and the middle; changes keep it true."""
+    feed.send(change(1001, (UP, "BUY", "0.515", "4"), (DOWN, "BUY", "0.46", "9")))
+    top = feed.records[-1]
+    sides = [[(int(px), int(size)) for px, size in zip(top[f"{s}_px_e4"][:top[f"n_{s}"]], top[f"{s}_size_u6"], strict=False)] for s in ("bid", "ask")]
+    assert sides == [[(5150, 4_000_000), (5100, 20_500_000), (5000, 10_000_000)], [(5200, 30_000_000), (5300, 7_000_000), (5400, 9_000_000)]]
+    assert (top["bid_px_e4"][0] + top["ask_px_e4"][0]) / 2 == 5175
+
+
 def test_a_coarser_tick_is_old_news(feed):
     for tick in ("0.001", "0.01"):
         feed.send({"event_type": "tick_size_change", "market": "0xab", "asset_id": UP, "old_tick_size": "", "new_tick_size": tick, "timestamp": "1100"})
